@@ -1,0 +1,175 @@
+//! `PUT .../service_bindings/:id` (OSB rows BI-1 to BI-20).
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Broker, Cause, OsbError, Result, wait_for_others};
+use crate::domain::binding::{Account, BindRequest, Binding};
+use crate::domain::credentials::{credentials, derive_password};
+use crate::domain::ids::InstanceId;
+use crate::domain::instance::{Instance, InstanceState, OpId, Repeat};
+use crate::domain::parameters::{Parameters, ParametersOf};
+use crate::domain::{names, privileges};
+use crate::mysql::bindings::{self, BindStart, NewAccount};
+use crate::mysql::operations::{Subject, while_renewing};
+use crate::mysql::quota::{self, Revocation};
+use crate::mysql::{Dialect, accounts, instances};
+
+/// What a platform gets of a binding.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The same request as before.
+    pub existing: bool,
+    /// The credentials object.
+    pub credentials: Value,
+    /// Where the app may connect (OSB row BI-15).
+    pub endpoints: Value,
+    /// The parameters it was made with.
+    pub parameters: Parameters,
+}
+
+impl Broker {
+    /// Makes an account for an app.
+    ///
+    /// # Errors
+    /// 400 for what cannot be right, 404 without an instance that is ready, 409 for another binding under this id, 422 while
+    /// somebody works on it; after each of them nothing is kept.
+    pub async fn bind(&self, instance_id: &InstanceId, request: &BindRequest) -> Result<Bound> {
+        let settings = self.settings();
+        let since = Instant::now();
+        loop {
+            let instance = instances::find(&self.mysql, instance_id).await?;
+            self.check_plan_of_binding(instance.as_ref(), request)?;
+            ParametersOf::Bind.check(&request.parameters)?;
+            let instance = match instance {
+                None => return Err(no_instance()),
+                Some(instance) => match instance.state {
+                    InstanceState::Ready => instance,
+                    InstanceState::Creating => return Err(no_instance()),
+                    InstanceState::Updating | InstanceState::Deleting => {
+                        wait_for_others(since).await?;
+                        continue;
+                    }
+                },
+            };
+            let Some(found) = bindings::find(&self.mysql, instance_id, &request.id).await? else {
+                let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id));
+                let limit = plan.and_then(|plan| plan.max_user_connections).unwrap_or(settings.bindings.max_user_connections_default);
+                match self.create_account(&instance, request, limit).await? {
+                    Some(binding) => return self.bound(&instance, &binding, false),
+                    None => {
+                        wait_for_others(since).await?;
+                        continue;
+                    }
+                }
+            };
+            match found.on_bind(request, instance.plan_id.as_deref()) {
+                Repeat::Same => return self.bound(&instance, &found, true),
+                Repeat::Conflict => {
+                    return Err(OsbError::Conflict("A service binding with this id and other attributes exists.".to_owned()));
+                }
+                Repeat::Busy => wait_for_others(since).await?,
+                Repeat::TakeOver => self.recover_binding(&found, &instance.database).await?,
+            }
+        }
+    }
+
+    /// The plan must be one of the catalog's, or the one the instance has: a plan that was taken out of the catalog keeps
+    /// working for the instances it has (OSB row CA-15).
+    fn check_plan_of_binding(&self, instance: Option<&Instance>, request: &BindRequest) -> Result<()> {
+        let settings = self.settings();
+        if instance.is_some_and(|instance| instance.plan_id.as_ref() == Some(&request.plan_id))
+            && settings.catalog.plan(&request.plan_id).is_none()
+        {
+            return Ok(());
+        }
+        let (service, plan) = super::find_plan(&settings.catalog, &request.service_id, &request.plan_id)?;
+        if !service.is_bindable(plan) {
+            return Err(OsbError::BadRequest("Instances of this plan cannot be bound.".to_owned()));
+        }
+        if instance.is_some_and(|instance| instance.plan_id.as_ref().is_some_and(|current| *current != request.plan_id)) {
+            tracing::warn!("a binding was requested with a plan that is not the instance's current one");
+        }
+        Ok(())
+    }
+
+    /// The binding, or none when the id or the instance was taken in the meantime: decide again.
+    async fn create_account(&self, instance: &Instance, request: &BindRequest, limit: u32) -> Result<Option<Binding>> {
+        let settings = self.settings();
+        let (op, lease) = (OpId::new(), settings.server.lease());
+        let secret =
+            settings.bindings.current_secret().ok_or_else(|| OsbError::Internal(Cause::MissingSecret("bindings.secrets".to_owned())))?;
+        let new = NewAccount {
+            account: Account::from_anywhere(names::new_account_name()),
+            secret_id: secret.id.clone(),
+            salt: names::random_hex(16),
+        };
+        let row = match bindings::begin(&self.mysql, instance.row, request, &new, &op, lease).await? {
+            BindStart::Begun(row) => row,
+            BindStart::Exists | BindStart::NoInstance => return Ok(None),
+        };
+        let password = derive_password(&secret, &new.salt, &new.account.user);
+        let work = async {
+            let may_write = request.read_only() || !self.withhold_writes(instance, &new.account).await?;
+            let mariadb = self.mysql.info().await?.dialect == Dialect::MariaDb;
+            let rights = privileges::of_binding(request.read_only(), may_write, settings.bindings.allow_table_locks, mariadb);
+            accounts::create(&self.mysql, &new.account, &password, limit, &instance.database, &rights).await?;
+            bindings::mark_ready(&self.mysql, row, &op).await
+        };
+        match while_renewing(&self.mysql, Subject::Binding(row), &op, lease, work).await {
+            Ok(true) => {}
+            Ok(false) => {
+                // somebody took the row over: the name was this attempt's alone, so the account is nobody else's
+                accounts::drop(&self.mysql, &new.account).await?;
+                return Err(OsbError::Concurrency);
+            }
+            Err(error) => {
+                self.undo_bind(instance, request, &op).await;
+                return Err(if error.is_missing_account() { OsbError::Concurrency } else { error.into() });
+            }
+        }
+        bindings::find(&self.mysql, &instance.id, &request.id).await.map_err(OsbError::from)
+    }
+
+    /// An account of a database over its quota is made without the right to write, and the enforcer is told what to give it
+    /// when usage falls.
+    async fn withhold_writes(&self, instance: &Instance, account: &Account) -> crate::mysql::Result<bool> {
+        if !quota::is_over(&self.mysql, &instance.database).await? {
+            return Ok(false);
+        }
+        let pattern = accounts::grant_pattern(&self.mysql, &instance.database).await?;
+        let privileges = privileges::write_names().into_iter().map(str::to_owned).collect();
+        quota::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), pattern, privileges }).await
+    }
+
+    async fn undo_bind(&self, instance: &Instance, request: &BindRequest, op: &OpId) {
+        let undone = async {
+            match bindings::find(&self.mysql, &instance.id, &request.id).await? {
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, &instance.database, op).await,
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(binding = %request.id, %error, "a failed bind was not undone yet");
+        }
+    }
+
+    pub(super) fn bound(&self, instance: &Instance, binding: &Binding, existing: bool) -> Result<Bound> {
+        let settings = self.settings();
+        let password = self.password(binding)?;
+        let advertised = settings.mysql.advertised();
+        let endpoint = advertised.first().ok_or_else(|| OsbError::Internal(Cause::NoAnswer("mysql.hosts is empty".to_owned())))?;
+
+        Ok(Bound {
+            existing,
+            credentials: credentials(endpoint, &instance.database, &binding.account.user, &password, settings.mysql.ca_certificate()),
+            endpoints: advertised.iter().map(|e| json!({"host": e.host, "ports": [e.port.to_string()], "protocol": "tcp"})).collect(),
+            parameters: binding.parameters.clone(),
+        })
+    }
+}
+
+fn no_instance() -> OsbError {
+    OsbError::NotFound("There is no such service instance, or it is still being created.".to_owned())
+}

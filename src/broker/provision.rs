@@ -1,0 +1,128 @@
+//! `PUT /v2/service_instances/:id` (OSB rows PR-1 to PR-15).
+
+use std::time::Instant;
+
+use super::{Broker, OsbError, Result, check_maintenance, find_plan, wait_for_others};
+use crate::domain::catalog::Plan;
+use crate::domain::instance::{OpId, ProvisionRequest, Repeat};
+use crate::domain::names;
+use crate::domain::parameters::ParametersOf;
+use crate::mysql::databases;
+use crate::mysql::instances::{self, Reservation};
+use crate::mysql::operations::{Subject, while_renewing};
+
+/// How a provision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provisioned {
+    /// A new database.
+    Created,
+    /// The same request as before.
+    Existing,
+}
+
+/// Whether a reserved instance was made.
+enum Attempt {
+    Created,
+    /// The id was taken in the meantime: decide again.
+    Taken,
+}
+
+impl Broker {
+    /// Provisions an instance.
+    ///
+    /// # Errors
+    /// 400 for what cannot be right, 409 for another instance under this id, 422 while somebody works on it, 507 when it does
+    /// not fit; after each of them nothing is kept.
+    pub async fn provision(&self, request: &ProvisionRequest) -> Result<Provisioned> {
+        let settings = self.settings();
+        let (_, plan) = find_plan(&settings.catalog, &request.service_id, &request.plan_id)?;
+        ParametersOf::Provision.check(&request.parameters)?;
+        let since = Instant::now();
+        loop {
+            let Some(found) = instances::find(&self.mysql, &request.id).await? else {
+                match self.create(request, plan).await? {
+                    Attempt::Created => return Ok(Provisioned::Created),
+                    Attempt::Taken => continue,
+                }
+            };
+            match found.on_provision(request) {
+                Repeat::Same => {
+                    if found.lacks_owner() {
+                        let owner = Some((request.organization_guid.as_str(), request.space_guid.as_str()));
+                        instances::record(&self.mysql, found.row, &request.service_id, owner, Some(&request.context), None).await?;
+                    }
+                    return Ok(Provisioned::Existing);
+                }
+                Repeat::Conflict => {
+                    return Err(OsbError::Conflict("A service instance with this id and other attributes exists.".to_owned()));
+                }
+                Repeat::Busy => wait_for_others(since).await?,
+                Repeat::TakeOver => self.recover_instance(&found).await?,
+            }
+        }
+    }
+
+    async fn create(&self, request: &ProvisionRequest, plan: &Plan) -> Result<Attempt> {
+        check_maintenance(Some(plan), request.maintenance_version.as_deref())?;
+        let text = |key: &str| request.parameters.get(key).and_then(serde_json::Value::as_str);
+        let (charset, collation) = (text("charset"), text("collation"));
+        if (charset.is_some() || collation.is_some()) && !databases::has_charset(&self.mysql, charset, collation).await? {
+            return Err(OsbError::BadRequest(
+                "The database server does not know the parameters '/charset' and '/collation', or not both together.".to_owned(),
+            ));
+        }
+        let settings = self.settings();
+        let reserved_bytes = settings.capacity.rules().reservation(plan.max_storage_mb);
+        let figures = self.figures().await?;
+        if !figures.has_really_room(reserved_bytes) {
+            tracing::warn!("a provision was refused: the real disk is too full for the plan, whatever is sold");
+            return Err(OsbError::InsufficientCapacity);
+        }
+        let (op, lease, database) = (OpId::new(), settings.server.lease(), names::new_database_name(&request.id));
+        let sellable_bytes = figures.capacity.sellable_bytes();
+        let reservation = instances::reserve(
+            &self.mysql,
+            &instances::NewInstance { request, database: &database, max_storage_mb: plan.max_storage_mb, reserved_bytes },
+            sellable_bytes,
+            &op,
+            lease,
+        )
+        .await?;
+        let row = match reservation {
+            Reservation::Reserved(row) => row,
+            Reservation::Exists => return Ok(Attempt::Taken),
+            Reservation::Full => return Err(OsbError::InsufficientCapacity),
+        };
+        let work = databases::create(&self.mysql, &database, charset, collation);
+        let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
+            Ok(()) => instances::mark_ready(&self.mysql, row, &op).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(true) => Ok(Attempt::Created),
+            Ok(false) => {
+                // somebody took the row over: the name was this attempt's alone, so what stands under it is nobody else's
+                databases::drop(&self.mysql, &database).await?;
+                Err(OsbError::Concurrency)
+            }
+            Err(error) => {
+                self.undo_creation(request, &op).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes back what this attempt did. When that fails too, the row stays `creating` and whoever comes after the lease
+    /// finishes it: the platform's DELETE, a repeated PUT, or the sweep.
+    async fn undo_creation(&self, request: &ProvisionRequest, op: &OpId) {
+        let undone = async {
+            match instances::find(&self.mysql, &request.id).await? {
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op).await,
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(instance = %request.id, %error, "a failed provision was not undone yet");
+        }
+    }
+}

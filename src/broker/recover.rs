@@ -1,0 +1,82 @@
+//! What a dead broker began: finished or undone by any other, after the lease.
+
+use std::time::Duration;
+
+use super::{Broker, OsbError, Result};
+use crate::domain::binding::Binding;
+use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::mysql::{bindings, instances};
+
+/// How often a broker looks for abandoned work.
+const SWEEP: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Finishes or undoes the abandoned operation of an instance: a creation and a deletion end with nothing, an update with
+    /// what was before it. When somebody else is faster there is nothing left to do.
+    pub(super) async fn recover_instance(&self, instance: &Instance) -> Result<()> {
+        let (op, lease) = (OpId::new(), self.settings().server.lease());
+        let to = match instance.state {
+            InstanceState::Creating | InstanceState::Deleting => InstanceState::Deleting,
+            InstanceState::Updating => InstanceState::Updating,
+            InstanceState::Ready => return Ok(()),
+        };
+        if !instances::claim(&self.mysql, instance, to, &op, lease).await? {
+            return Ok(());
+        }
+        tracing::info!(instance = %instance.id, state = instance.state.as_str(), "finishing or undoing what another broker began");
+        match to {
+            InstanceState::Updating => self.undo_update(instance, &op).await?,
+            _ => self.remove(instance, &op).await?,
+        }
+        metrics::counter!("cf_mysql_operations_recovered_total", "kind" => instance.state.as_str()).increment(1);
+        Ok(())
+    }
+
+    /// Takes an abandoned binding away, whether it was being made or being ended.
+    pub(super) async fn recover_binding(&self, binding: &Binding, database: &str) -> Result<()> {
+        let (op, lease) = (OpId::new(), self.settings().server.lease());
+        if !bindings::claim_for_deletion(&self.mysql, binding, &op, lease).await? {
+            return Ok(());
+        }
+        tracing::info!(binding = %binding.id, state = binding.state.as_str(), "finishing or undoing what another broker began");
+        self.remove_binding(binding, database, &op).await?;
+        metrics::counter!("cf_mysql_operations_recovered_total", "kind" => "binding").increment(1);
+        Ok(())
+    }
+
+    /// One look for abandoned work. An instance with an abandoned binding is left to its own turn.
+    ///
+    /// # Errors
+    /// Whatever keeps the database from answering; an error about one row does not keep the others waiting.
+    pub async fn sweep(&self) -> Result<()> {
+        for (binding, database) in bindings::abandoned(&self.mysql).await? {
+            let result = self.recover_binding(&binding, &database).await;
+            report(result, binding.id.as_str());
+        }
+        for instance in instances::abandoned(&self.mysql).await? {
+            let result = self.recover_instance(&instance).await;
+            report(result, instance.id.as_str());
+        }
+        Ok(())
+    }
+
+    /// Sweeps for ever.
+    pub async fn keep_sweeping(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            if let Err(error) = self.sweep().await {
+                tracing::debug!(%error, "no sweep");
+            }
+        }
+    }
+}
+
+fn report(result: Result<()>, id: &str) {
+    match result {
+        Ok(()) | Err(OsbError::Concurrency) => {}
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(id, %error, cause, "abandoned work could not be finished yet");
+        }
+    }
+}

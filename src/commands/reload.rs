@@ -1,0 +1,56 @@
+//! SIGHUP: the settings are read again, all or nothing.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Config, Result};
+use crate::http::Certificates;
+use crate::settings::{Settings, SharedSettings};
+
+/// Reloads at every SIGHUP, for ever.
+pub(super) fn on_hangup(
+    config: Option<PathBuf>,
+    settings: SharedSettings,
+    certificates: Option<Certificates>,
+) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let config = Config { config };
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match reload(&config, &settings, certificates.as_ref()) {
+                Ok(()) => {}
+                Err(problems) => tracing::error!(%problems, "SIGHUP: the new settings are refused, the old ones stay in force"),
+            }
+        }
+    })
+}
+
+fn reload(config: &Config, settings: &ArcSwap<Settings>, certificates: Option<&Certificates>) -> Result<()> {
+    let mut new = config.load()?;
+    let old = settings.load_full();
+    let fixed = old.fixed_changes(&new);
+    match (&new.server.tls, certificates) {
+        (Some(tls), Some(certificates)) => certificates.reload(tls).map_err(anyhow::Error::from)?,
+        (None, None) => {}
+        _ => tracing::warn!("SIGHUP: turning server.tls on or off needs a restart"),
+    }
+    if !fixed.is_empty() {
+        tracing::warn!(settings = fixed.join(", "), "SIGHUP: these settings have changed and need a restart");
+        new.server.bind_address.clone_from(&old.server.bind_address);
+        new.server.port = old.server.port;
+        new.mysql = old.mysql.clone();
+        new.logging = old.logging;
+    }
+    tracing::info!(
+        pause = new.quota_enforcer.pause,
+        ignored_users = ?new.ignored_users(),
+        credentials = new.server.credentials.len(),
+        services = new.catalog.services.len(),
+        "SIGHUP: new settings are in force"
+    );
+    settings.store(new.into());
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Names of databases and accounts. Every attempt gets new ones: a process that wakes after its lease has ended can then
+//! never drop what somebody else made since under the same id.
+
+use rand::Rng as _;
+use ring::digest;
+
+use super::ids::InstanceId;
+
+/// What every database sold by this broker (and by cf-mysql before it) begins with.
+pub const DATABASE_PREFIX: &str = "cf_";
+
+/// What every account made by this broker begins with.
+pub const ACCOUNT_PREFIX: &str = "cfb";
+
+/// Hexadecimal digits, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `bytes` random bytes in hexadecimal.
+pub fn random_hex(bytes: usize) -> String {
+    let mut buffer = vec![0_u8; bytes];
+    rand::rng().fill_bytes(&mut buffer);
+    hex(&buffer)
+}
+
+/// A new database name for an instance: `cf_<guid with _ for ->_<8 hex>`; an id that is no plain lower-case GUID is
+/// replaced by 128 bits of its SHA-256, so that two ids never share a name. At most 48 of MySQL's 64 characters.
+pub fn new_database_name(id: &InstanceId) -> String {
+    let middle = if is_plain_guid(id.as_str()) {
+        id.as_str().replace('-', "_")
+    } else {
+        let hash = digest::digest(&digest::SHA256, id.as_str().as_bytes());
+        hex(&hash.as_ref()[..16])
+    };
+    format!("{DATABASE_PREFIX}{middle}_{}", random_hex(4))
+}
+
+/// A new account name: `cfb` and 20 hexadecimal digits. At most 23 of MySQL's 32 characters.
+pub fn new_account_name() -> String {
+    format!("{ACCOUNT_PREFIX}{}", random_hex(10))
+}
+
+fn is_plain_guid(id: &str) -> bool {
+    id.len() == 36
+        && id.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(id: &str) -> String {
+        let name = new_database_name(&InstanceId::from_stored(id.to_owned()));
+        assert!(name.len() <= 64);
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+        name[..name.len() - 9].to_owned()
+    }
+
+    #[test]
+    fn guid_stays_readable() {
+        assert_eq!(name("3f6a0d52-9d3c-4b6e-8a51-0c2f6f9d7e10"), "cf_3f6a0d52_9d3c_4b6e_8a51_0c2f6f9d7e10");
+    }
+
+    #[test]
+    fn other_ids_never_share_a_name() {
+        let ids = ["a-b", "a_b", "A-b", "i1", "I1", "é", "e\u{301}", "x' OR 1=1 -- ", "3F6A0D52-9D3C-4B6E-8A51-0C2F6F9D7E10"];
+        let names: std::collections::HashSet<_> = ids.iter().map(|id| name(id)).collect();
+        assert_eq!(names.len(), ids.len());
+    }
+
+    #[test]
+    fn every_attempt_has_its_own_name() {
+        let id = InstanceId::from_stored("i1".to_owned());
+        assert_ne!(new_database_name(&id), new_database_name(&id));
+        assert_ne!(new_account_name(), new_account_name());
+    }
+}

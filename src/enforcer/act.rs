@@ -1,0 +1,145 @@
+//! Taking and giving back. Every step can be repeated, and what is taken is written down first: a crash at any point is
+//! repaired by the next pass.
+
+use std::collections::BTreeSet;
+
+use super::Enforcer;
+use crate::domain::quota::{Sold, concerned};
+use crate::domain::to_mb;
+use crate::mysql::quota::{self, Revocation};
+use crate::mysql::sessions::{self, Targets, Watermarks};
+use crate::mysql::{Result, accounts};
+
+/// What was done to one database.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// Accounts whose privileges were taken.
+    pub(super) revoked: usize,
+    /// Accounts that have them back.
+    pub(super) restored: usize,
+}
+
+impl Enforcer {
+    /// Sees that nobody concerned can write to a database over its quota: at the crossing, and in every pass after it (which
+    /// repairs a crash in between, and a grant by somebody else). Adds the sessions to end to `targets`.
+    pub(super) async fn take(&self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+        let ignored = self.settings.load().ignored_users();
+        let held: Vec<_> =
+            accounts::on_database(&self.mysql, &sold.database).await?.into_iter().filter(|grant| !grant.writes.is_empty()).collect();
+        let concerned = concerned(held.iter().map(|grant| grant.account.clone()), &ignored);
+        let held: Vec<_> = held.into_iter().filter(|grant| concerned.contains(&grant.account)).collect();
+        let mut noted = quota::revocations(&self.mysql, &sold.database).await?;
+        for grant in &held {
+            let new = Revocation { account: grant.account.clone(), pattern: grant.pattern.clone(), privileges: grant.writes.clone() };
+            add(&mut noted, new);
+        }
+        if !sold.is_over || !held.is_empty() {
+            quota::record(&self.mysql, &sold.database, &noted).await?;
+        }
+        let mut failure = None;
+        let mut done = Done::default();
+        for grant in &held {
+            match accounts::revoke_writes(&self.mysql, &grant.account, &grant.pattern).await {
+                Ok(()) => done.revoked += 1,
+                Err(error) => {
+                    tracing::warn!(database = sold.database, account = grant.account.user, %error, "write privileges could not be taken yet");
+                    failure = Some(error);
+                }
+            }
+        }
+        if !sold.is_over {
+            tracing::warn!(
+                database = sold.database,
+                used_mb = to_mb(used_bytes),
+                quota_mb = to_mb(sold.quota_bytes),
+                accounts = done.revoked,
+                "a database is over its quota: writing is taken, reading and deleting stay"
+            );
+        }
+        let watermarks = self.watermarks(sold, !held.is_empty()).await?;
+        for revocation in noted {
+            if ignored.contains(&revocation.account.user) {
+                // put on the operator's list after it had been taken
+                self.give_back_one(&sold.database, &revocation).await?;
+                done.restored += 1;
+                targets.insert(revocation.account.user, None);
+            } else {
+                targets.insert(revocation.account.user, Some(watermarks.clone()));
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
+    }
+
+    /// A session with an id up to the watermark may have begun before the REVOKE, and keeps what it had then.
+    async fn watermarks(&self, sold: &Sold, anew: bool) -> Result<Watermarks> {
+        if sold.is_over && !anew {
+            let known = quota::watermarks(&self.mysql, &sold.database).await?;
+            if !known.is_empty() {
+                return Ok(known);
+            }
+        }
+        let watermarks = sessions::watermarks(&self.mysql).await?;
+        quota::set_watermarks(&self.mysql, &sold.database, &watermarks).await?;
+        Ok(watermarks)
+    }
+
+    /// Gives back exactly what was taken. Sessions began without it, so they are ended: apps reconnect and can write.
+    pub(super) async fn give_back(&self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+        let mut done = Done::default();
+        for revocation in quota::revocations(&self.mysql, &sold.database).await? {
+            self.give_back_one(&sold.database, &revocation).await?;
+            done.restored += 1;
+            targets.insert(revocation.account.user, None);
+        }
+        if quota::forget(&self.mysql, &sold.database).await? {
+            tracing::info!(
+                database = sold.database,
+                used_mb = to_mb(used_bytes),
+                quota_mb = to_mb(sold.quota_bytes),
+                accounts = done.restored,
+                "a database is under its quota again: writing is given back"
+            );
+        }
+        Ok(done)
+    }
+
+    async fn give_back_one(&self, database: &str, revocation: &Revocation) -> Result<()> {
+        if !accounts::grant(&self.mysql, &revocation.account, &revocation.pattern, &revocation.privileges).await? {
+            tracing::debug!(database, account = revocation.account.user, "an account is gone: nothing to give back");
+        }
+        quota::forget_revocation(&self.mysql, database, revocation).await
+    }
+}
+
+/// Adds to what is noted; what was noted before stays.
+fn add(noted: &mut Vec<Revocation>, new: Revocation) {
+    let mut privileges: BTreeSet<String> = new.privileges.iter().cloned().collect();
+    if let Some(known) = noted.iter_mut().find(|known| known.account == new.account && known.pattern == new.pattern) {
+        privileges.extend(known.privileges.drain(..));
+        known.privileges = privileges.into_iter().collect();
+    } else {
+        noted.push(new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::binding::Account;
+
+    #[test]
+    fn what_was_noted_stays() {
+        let revocation = |user: &str, names: &[&str]| Revocation {
+            account: Account::from_anywhere(user.into()),
+            pattern: "p".into(),
+            privileges: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let mut noted = vec![revocation("a", &["INSERT", "UPDATE"])];
+        add(&mut noted, revocation("a", &["ALTER", "UPDATE"]));
+        add(&mut noted, revocation("b", &["CREATE"]));
+        assert_eq!(noted, [revocation("a", &["ALTER", "INSERT", "UPDATE"]), revocation("b", &["CREATE"])]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Request bodies and queries: JSON objects read field by field, so that every mistake names its field. Unknown fields are
+//! ignored (OSB row HC-4); `null` for an optional field is absent, `null` or `""` for a required one is missing (ID-3).
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use serde_json::{Map, Value};
+
+use crate::broker::{Hints, OsbError, Result};
+
+/// The longest text of a field: the width of the column that keeps it.
+const MAX_TEXT: usize = 255;
+
+/// A request body.
+pub(super) struct Body {
+    fields: Map<String, Value>,
+}
+
+impl Body {
+    /// Parses a body; its `Content-Type` must be JSON or missing.
+    pub(super) fn parse(request: &HttpRequest, bytes: &[u8]) -> Result<Self> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        if let Some(content_type) = content_type {
+            let essence = content_type.split(';').next().unwrap_or_default().trim();
+            if !essence.eq_ignore_ascii_case("application/json") {
+                return Err(bad("The header 'Content-Type' must be application/json."));
+            }
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(fields)) => Ok(Self { fields }),
+            Ok(_) => Err(bad("The body must be a JSON object.")),
+            Err(error) => Err(bad(&format!("The body is not valid JSON at line {}, column {}.", error.line(), error.column()))),
+        }
+    }
+
+    /// A text that must be there.
+    pub(super) fn required(&self, name: &str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| bad(&format!("The field '{name}' is required.")))
+    }
+
+    /// A text; absent, null and empty are none.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+        text_in(&self.fields, name, name)
+    }
+
+    /// An object; absent and null are none.
+    pub(super) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object.clone())),
+            Some(_) => Err(bad(&format!("The field '{name}' must be an object."))),
+        }
+    }
+
+    /// `bind_resource.app_guid`, or the deprecated top-level `app_guid`.
+    pub(super) fn app_guid(&self) -> Result<Option<String>> {
+        let resource = self.object("bind_resource")?.unwrap_or_default();
+        Ok(text_in(&resource, "app_guid", "bind_resource.app_guid")?.or(self.text("app_guid")?))
+    }
+
+    /// `maintenance_info.version`. One that is no text cannot be ours.
+    pub(super) fn maintenance_version(&self) -> Result<Option<String>> {
+        let info = self.object("maintenance_info")?.unwrap_or_default();
+        match info.get("version") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(version)) => Ok((!version.is_empty()).then(|| version.clone())),
+            Some(_) => Err(bad("The field 'maintenance_info.version' must be a text.")),
+        }
+    }
+}
+
+fn text_in(fields: &Map<String, Value>, name: &str, path: &str) -> Result<Option<String>> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.len() > MAX_TEXT => {
+            Err(bad(&format!("The field '{path}' must be at most {MAX_TEXT} bytes long.")))
+        }
+        Some(Value::String(text)) => Ok((!text.is_empty()).then(|| text.clone())),
+        Some(_) => Err(bad(&format!("The field '{path}' must be a text."))),
+    }
+}
+
+/// The query of a DELETE: repeated keys, keys without a value and unknown keys are tolerated; the last one wins (ID-4).
+pub(super) fn hints(request: &HttpRequest) -> Hints {
+    let mut hints = Hints::default();
+    for (key, value) in url::form_urlencoded::parse(request.query_string().as_bytes()) {
+        let value = (!value.is_empty()).then(|| value.into_owned());
+        match key.as_ref() {
+            "service_id" => hints.service_id = value,
+            "plan_id" => hints.plan_id = value,
+            _ => {}
+        }
+    }
+    hints
+}
+
+fn bad(description: &str) -> OsbError {
+    OsbError::BadRequest(description.to_owned())
+}

@@ -1,0 +1,175 @@
+//! The edge: requests become calls of the broker, its answers become responses. The only folder that imports actix, and it
+//! holds no rule of the broker's.
+
+mod auth;
+mod bindings;
+mod body;
+mod catalog;
+mod error;
+mod health;
+mod instances;
+mod observe;
+mod paths;
+mod tls;
+mod to_the_end;
+mod version;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
+use actix_web::{App, HttpServer, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::broker::Broker;
+pub use tls::{Certificates, TlsError};
+pub use to_the_end::ToTheEnd;
+
+/// The largest request body in bytes; a larger one is 413.
+const MAX_BODY: usize = 1 << 20;
+/// How long running requests may take after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What every handler sees.
+pub struct Api {
+    broker: Arc<Broker>,
+    to_the_end: ToTheEnd,
+    metrics: PrometheusHandle,
+    draining: AtomicBool,
+}
+
+/// A broker that listens.
+pub struct Application {
+    server: Server,
+    api: Arc<Api>,
+    port: u16,
+}
+
+/// Ends an [`Application`] from elsewhere.
+#[derive(Clone)]
+pub struct Stopper {
+    handle: ServerHandle,
+    api: Arc<Api>,
+}
+
+impl Application {
+    /// Binds the port. `certificates`: serve TLS with them.
+    ///
+    /// # Errors
+    /// The address is taken or not this machine's.
+    pub fn build(broker: Arc<Broker>, metrics: PrometheusHandle, certificates: Option<&Certificates>) -> std::io::Result<Self> {
+        let settings = broker.settings();
+        let listener = TcpListener::bind((settings.server.bind_address.as_str(), settings.server.port))?;
+        let port = listener.local_addr()?.port();
+        let api = Arc::new(Api { broker, to_the_end: ToTheEnd::new(), metrics, draining: AtomicBool::new(false) });
+        let data = web::Data::from(api.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .configure(routes)
+                .wrap(NormalizePath::new(TrailingSlash::MergeOnly))
+                .wrap(from_fn(observe::observe))
+        })
+        .workers(2)
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals();
+        let server = match certificates {
+            Some(certificates) => server.listen_rustls_0_23(listener, certificates.server_config())?,
+            None => server.listen_auto_h2c(listener)?,
+        };
+        Ok(Self { server: server.run(), api, port })
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A handle that ends it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { handle: self.server.handle(), api: self.api.clone() }
+    }
+
+    /// Serves until it is stopped, then lets running operations come to their end.
+    ///
+    /// # Errors
+    /// Whatever the server stumbles over.
+    pub async fn run_until_stopped(self) -> std::io::Result<()> {
+        let result = self.server.await;
+        self.api.to_the_end.finish(DRAIN).await;
+        result
+    }
+}
+
+impl Stopper {
+    /// Not ready any more, no new connections, running requests end; waits for them.
+    pub async fn stop(&self) {
+        self.api.draining.store(true, Ordering::Relaxed);
+        self.handle.stop(true).await;
+    }
+}
+
+/// Every route there is.
+fn routes(config: &mut web::ServiceConfig) {
+    let instance = web::resource("/service_instances/{instance_id}")
+        .route(web::put().to(instances::provision))
+        .route(web::get().to(instances::fetch))
+        .route(web::patch().to(instances::update))
+        .route(web::delete().to(instances::deprovision))
+        .default_service(web::to(|| error::method_not_allowed("GET, PUT, PATCH, DELETE")));
+    let binding = web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}")
+        .route(web::put().to(bindings::bind))
+        .route(web::get().to(bindings::fetch))
+        .route(web::delete().to(bindings::unbind))
+        .default_service(web::to(|| error::method_not_allowed("GET, PUT, DELETE")));
+    let only_get = || web::to(|| error::method_not_allowed("GET"));
+    let v2 = web::scope("/v2")
+        .service(web::resource("/catalog").route(web::get().to(catalog::catalog)).default_service(only_get()))
+        .service(instance)
+        .service(
+            web::resource("/service_instances/{instance_id}/last_operation")
+                .route(web::get().to(instances::last_operation))
+                .default_service(only_get()),
+        )
+        .service(binding)
+        .service(
+            web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}/last_operation")
+                .route(web::get().to(bindings::last_operation))
+                .default_service(only_get()),
+        )
+        .default_service(web::to(error::no_such_route))
+        // the last one wraps the others: who is asking comes before how, and both before what
+        .wrap(from_fn(version::require_version))
+        .wrap(from_fn(auth::authenticate));
+    config
+        .app_data(web::PayloadConfig::new(MAX_BODY))
+        .service(v2)
+        .service(web::resource("/health").route(web::get().to(health::health)).default_service(only_get()))
+        .service(web::resource("/ready").route(web::get().to(health::ready)).default_service(only_get()))
+        .service(web::resource("/metrics").route(web::get().to(health::metrics)).default_service(only_get()))
+        .service(web::resource("/info").route(web::get().to(health::info)).default_service(only_get()))
+        .default_service(web::to(error::no_such_route));
+}
+
+/// Serves `/metrics` and `/health` alone, for a process without a broker.
+///
+/// # Errors
+/// The address is taken or not this machine's.
+pub async fn serve_metrics(address: &str, metrics: PrometheusHandle) -> std::io::Result<()> {
+    let metrics = web::Data::new(metrics);
+    HttpServer::new(move || {
+        App::new()
+            .app_data(metrics.clone())
+            .route("/metrics", web::get().to(health::bare_metrics))
+            .route("/health", web::get().to(health::health))
+            .default_service(web::to(error::no_such_route))
+    })
+    .workers(1)
+    .disable_signals()
+    .bind(address)?
+    .run()
+    .await
+}

@@ -1,0 +1,338 @@
+//! The table `service_bindings`, and the reference's `read_only_users` beside it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::MySqlConnection;
+
+use super::instances::{json_object, json_text};
+use super::transact::End;
+use super::{Error, Mysql, Result, code, quote};
+use crate::domain::binding::{Account, BindRequest, Binding, BindingState};
+use crate::domain::ids::{BindingId, InstanceId};
+use crate::domain::instance::OpId;
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, ",
+            "b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b ",
+            $rest
+        )
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    service_instance_id: i32,
+    guid: String,
+    service_guid: String,
+    plan_guid: String,
+    app_guid: Option<String>,
+    parameters: Option<String>,
+    read_only: bool,
+    username: String,
+    host: String,
+    secret_id: String,
+    salt: String,
+    state: String,
+    op_id: Option<String>,
+    lease_live: i64,
+}
+
+impl TryFrom<Row> for Binding {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let state = BindingState::parse(&row.state)
+            .ok_or_else(|| Error::Data(format!("binding row {} is in a state this version does not know", row.id)))?;
+        Ok(Self {
+            row: row.id,
+            instance_row: row.service_instance_id.into(),
+            id: BindingId::from_stored(row.guid),
+            service_id: row.service_guid,
+            plan_id: row.plan_guid,
+            app_guid: row.app_guid,
+            parameters: json_object(row.parameters),
+            read_only: row.read_only,
+            account: Account { user: row.username, host: row.host },
+            secret_id: row.secret_id,
+            salt: row.salt,
+            state,
+            op: row.op_id.map(OpId),
+            lease_live: row.lease_live != 0,
+        })
+    }
+}
+
+/// The binding of this id of this instance, in whatever state.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn find(mysql: &Mysql, instance: &InstanceId, id: &BindingId) -> Result<Option<Binding>> {
+    mysql
+        .repeat("find a binding", |mut connection| async move {
+            sqlx::query_as::<_, Row>(select!("JOIN service_instances i ON i.id = b.service_instance_id WHERE i.guid = ? AND b.guid = ?"))
+                .bind(instance.as_str())
+                .bind(id.as_str())
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(Error::doing("a look at a binding"))?
+                .map(Binding::try_from)
+                .transpose()
+        })
+        .await
+}
+
+/// Every binding of an instance, in whatever state.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn of_instance(mysql: &Mysql, instance_row: i64) -> Result<Vec<Binding>> {
+    mysql
+        .repeat("list bindings", |mut connection| async move {
+            let rows: Vec<Row> = sqlx::query_as(select!("WHERE b.service_instance_id = ? ORDER BY b.id"))
+                .bind(instance_row)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(Error::doing("a list of bindings"))?;
+            rows.into_iter().map(Binding::try_from).collect()
+        })
+        .await
+}
+
+/// Bindings whose operation nobody leads any more, each with its database.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn abandoned(mysql: &Mysql) -> Result<Vec<(Binding, String)>> {
+    mysql
+        .repeat("find abandoned bindings", |mut connection| async move {
+            let rows: Vec<Row> = sqlx::query_as(select!("WHERE b.lease_until <= UTC_TIMESTAMP(6) ORDER BY b.id LIMIT 100"))
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(Error::doing("a look for abandoned bindings"))?;
+            let mut found = Vec::with_capacity(rows.len());
+            for row in rows {
+                let database: Option<String> = sqlx::query_scalar("SELECT db_name FROM service_instances WHERE id = ?")
+                    .bind(row.service_instance_id)
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .map_err(Error::doing("a look for abandoned bindings"))?;
+                found.push((Binding::try_from(row)?, database.unwrap_or_default()));
+            }
+            Ok(found)
+        })
+        .await
+}
+
+/// How many bindings each instance has, by the instance's row.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn counts(mysql: &Mysql) -> Result<HashMap<i64, u64>> {
+    mysql
+        .repeat("count bindings", |mut connection| async move {
+            let rows: Vec<(i32, i64)> =
+                sqlx::query_as("SELECT service_instance_id, COUNT(*) FROM service_bindings GROUP BY service_instance_id")
+                    .fetch_all(&mut *connection)
+                    .await
+                    .map_err(Error::doing("a count of bindings"))?;
+            Ok(rows.into_iter().map(|(row, count)| (row.into(), u64::try_from(count).unwrap_or(0))).collect())
+        })
+        .await
+}
+
+/// What a binding's account is called and how its password comes about.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Its name.
+    pub account: Account,
+    /// Which secret.
+    pub secret_id: String,
+    /// The random value.
+    pub salt: String,
+}
+
+/// How the beginning of a bind ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindStart {
+    /// The row is there, in state `creating`.
+    Begun(i64),
+    /// The id has a row already: read it.
+    Exists,
+    /// The instance is not ready (any more).
+    NoInstance,
+}
+
+/// Step B1: inserts the row, and writes the instance's row, so that on Galera a bind and a deprovision that begin on two
+/// nodes at once meet in certification.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn begin(
+    mysql: &Mysql,
+    instance_row: i64,
+    request: &BindRequest,
+    new: &NewAccount,
+    op: &OpId,
+    lease: Duration,
+) -> Result<BindStart> {
+    mysql
+        .transact("begin a bind", |mut transaction| async move {
+            let inserted = sqlx::query(
+                "INSERT INTO service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, parameters, read_only, username, host, \
+                 secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+            )
+            .bind(instance_row)
+            .bind(request.id.as_str())
+            .bind(&request.service_id)
+            .bind(&request.plan_id)
+            .bind(&request.app_guid)
+            .bind(json_text(&request.parameters))
+            .bind(request.read_only())
+            .bind(&new.account.user)
+            .bind(&new.account.host)
+            .bind(&new.secret_id)
+            .bind(&new.salt)
+            .bind(&op.0)
+            .bind(lease.as_secs_f64())
+            .execute(&mut *transaction)
+            .await
+            .map_err(Error::doing("a binding row"));
+            let row = match inserted {
+                Ok(done) => i64::try_from(done.last_insert_id()).unwrap_or(i64::MAX),
+                Err(error) if error.code() == Some(code::DUPLICATE_KEY) => {
+                    // ours, when the answer to an earlier COMMIT was lost
+                    let mine: Option<i64> = sqlx::query_scalar("SELECT id FROM service_bindings WHERE op_id = ? AND username = ?")
+                        .bind(&op.0)
+                        .bind(&new.account.user)
+                        .fetch_optional(&mut *transaction)
+                        .await
+                        .map_err(Error::doing("a look at a binding"))?;
+                    return Ok(End::Rollback(mine.map_or(BindStart::Exists, BindStart::Begun)));
+                }
+                Err(error) => return Err(error),
+            };
+            if request.read_only() {
+                remember_read_only(&mut transaction, &new.account).await?;
+            }
+            let instance = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready'")
+                .bind(instance_row)
+                .execute(&mut *transaction)
+                .await
+                .map_err(Error::doing("a note on an instance"))?;
+            match instance.rows_affected() {
+                1 => Ok(End::Commit(transaction, BindStart::Begun(row))),
+                _ => Ok(End::Rollback(BindStart::NoInstance)),
+            }
+        })
+        .await
+}
+
+/// Step B4: the binding is ready. False: the lease was lost.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
+    mysql
+        .repeat("mark a binding ready", |mut connection| async move {
+            let done = sqlx::query(
+                "UPDATE service_bindings SET state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
+            )
+            .bind(row)
+            .bind(&op.0)
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::doing("the last step of a bind"))?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
+}
+
+/// Step U1: begins (or takes over) the end of a binding that nobody works on. False: it has changed since it was read.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn claim_for_deletion(mysql: &Mysql, binding: &Binding, op: &OpId, lease: Duration) -> Result<bool> {
+    mysql
+        .repeat("claim a binding", |mut connection| async move {
+            let done = sqlx::query(
+                "UPDATE service_bindings SET state = 'deleting', op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, \
+                 updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND state = ? AND op_id <=> ? AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6))",
+            )
+            .bind(&op.0)
+            .bind(lease.as_secs_f64())
+            .bind(binding.row)
+            .bind(binding.state.as_str())
+            .bind(binding.op.as_ref().map(|op| &op.0))
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::doing("a claim on a binding"))?;
+            if done.rows_affected() == 1 {
+                return Ok(true);
+            }
+            // the answer of an earlier attempt may have been lost
+            let mine: Option<i64> = sqlx::query_scalar("SELECT id FROM service_bindings WHERE id = ? AND op_id = ?")
+                .bind(binding.row)
+                .bind(&op.0)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(Error::doing("a look at a binding"))?;
+            Ok(mine.is_some())
+        })
+        .await
+}
+
+/// Step U3: the row goes, and what was noted of its account with it. False: the lease was lost.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn delete(mysql: &Mysql, binding: &Binding, database: &str, op: &OpId) -> Result<bool> {
+    mysql
+        .transact("delete a binding", |mut transaction| async move {
+            let done = sqlx::query("DELETE FROM service_bindings WHERE id = ? AND op_id = ?")
+                .bind(binding.row)
+                .bind(&op.0)
+                .execute(&mut *transaction)
+                .await
+                .map_err(Error::doing("the last step of an unbind"))?;
+            if done.rows_affected() != 1 {
+                return Ok(End::Rollback(false));
+            }
+            if binding.read_only {
+                forget_read_only(&mut transaction, &binding.account).await?;
+            }
+            sqlx::query("DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?")
+                .bind(database)
+                .bind(&binding.account.user)
+                .bind(&binding.account.host)
+                .execute(&mut *transaction)
+                .await
+                .map_err(Error::doing("the last step of an unbind"))?;
+            Ok(End::Commit(transaction, true))
+        })
+        .await
+}
+
+/// The reference's enforcer gives back write privileges to whoever is not in this table.
+async fn remember_read_only(connection: &mut MySqlConnection, account: &Account) -> Result<()> {
+    sqlx::query("INSERT INTO read_only_users (username, grantee, created_at, updated_at) VALUES (?, ?, UTC_TIMESTAMP(), UTC_TIMESTAMP())")
+        .bind(&account.user)
+        .bind(quote::account(account))
+        .execute(connection)
+        .await
+        .map_err(Error::doing("a note on a read-only account"))?;
+    Ok(())
+}
+
+async fn forget_read_only(connection: &mut MySqlConnection, account: &Account) -> Result<()> {
+    sqlx::query("DELETE FROM read_only_users WHERE username = ?")
+        .bind(&account.user)
+        .execute(connection)
+        .await
+        .map_err(Error::doing("a note on a read-only account"))?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The databases that are sold. Every function can be repeated.
+
+use super::{Error, Mysql, Result, quote};
+
+/// Step P2. `charset` and `collation` have been checked by [`has_charset`].
+///
+/// # Errors
+/// Whatever the server says; the statement carries no secret.
+pub async fn create(mysql: &Mysql, database: &str, charset: Option<&str>, collation: Option<&str>) -> Result<()> {
+    let mut statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote::identifier(database));
+    // utf8mb4 where nobody asks for anything else: a server's own default may be latin1
+    if charset.is_some() || collation.is_none() {
+        statement.push_str(&format!(" CHARACTER SET {}", quote::string(charset.unwrap_or("utf8mb4"))));
+    }
+    if let Some(collation) = collation {
+        statement.push_str(&format!(" COLLATE {}", quote::string(collation)));
+    }
+    mysql.send("create a database", &statement, Error::doing("CREATE DATABASE")).await
+}
+
+/// Step D2.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn drop(mysql: &Mysql, database: &str) -> Result<()> {
+    let statement = format!("DROP DATABASE IF EXISTS {}", quote::identifier(database));
+    mysql.send("drop a database", &statement, Error::doing("DROP DATABASE")).await
+}
+
+/// Whether the server knows a character set, a collation, and both together.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn has_charset(mysql: &Mysql, charset: Option<&str>, collation: Option<&str>) -> Result<bool> {
+    mysql
+        .repeat("look for a character set", |mut connection| async move {
+            let found: i64 = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
+                 WHERE (? IS NULL OR CHARACTER_SET_NAME = ?) AND (? IS NULL OR COLLATION_NAME = ?))",
+            )
+            .bind(charset)
+            .bind(charset)
+            .bind(collation)
+            .bind(collation)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::doing("a look for a character set"))?;
+            Ok(found != 0)
+        })
+        .await
+}
+
+/// Whether a database of this name exists.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn exists(mysql: &Mysql, database: &str) -> Result<bool> {
+    mysql
+        .repeat("look for a database", |mut connection| async move {
+            let found: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?)")
+                .bind(database)
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(Error::doing("a look for a database"))?;
+            Ok(found != 0)
+        })
+        .await
+}

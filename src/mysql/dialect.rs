@@ -1,0 +1,74 @@
+//! What differs between MariaDB and MySQL: one enum, and a `match` where they differ.
+
+use super::quote;
+use crate::domain::binding::Account;
+
+/// The family a server belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// MariaDB 10.x and later, with or without Galera.
+    MariaDb,
+    /// MySQL 8 and later, Percona Server, PXC.
+    MySql,
+}
+
+impl Dialect {
+    /// Reads it off `@@version`.
+    pub fn of_version(version: &str) -> Self {
+        if version.to_ascii_lowercase().contains("mariadb") { Self::MariaDb } else { Self::MySql }
+    }
+
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+        }
+    }
+
+    /// The view that lists every open tablespace with its file size.
+    pub fn tablespaces_query(self) -> &'static str {
+        match self {
+            Self::MariaDb => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_SYS_TABLESPACES",
+            Self::MySql => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_TABLESPACES",
+        }
+    }
+
+    /// As [`Dialect::tablespaces_query`], for one database; its placeholder takes `database/%`.
+    pub fn tablespaces_of_database_query(self) -> &'static str {
+        match self {
+            Self::MariaDb => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME LIKE ?",
+            Self::MySql => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_TABLESPACES WHERE NAME LIKE ?",
+        }
+    }
+
+    /// The size of the redo log in bytes.
+    pub fn redo_query(self) -> &'static str {
+        match self {
+            Self::MariaDb => "SELECT CAST(@@innodb_log_file_size AS UNSIGNED)",
+            Self::MySql => "SELECT CAST(@@innodb_redo_log_capacity AS UNSIGNED)",
+        }
+    }
+
+    /// Takes privileges, held or not. On MySQL a plain REVOKE of a privilege that is not held is error 1141, so that one
+    /// says IF EXISTS; MariaDB takes what is there.
+    pub fn revoke(self, privileges: &[&str], pattern: &str, account: &Account) -> String {
+        let (list, pattern, account) = (privileges.join(", "), quote::identifier(pattern), quote::account(account));
+        match self {
+            Self::MariaDb => format!("REVOKE {list} ON {pattern}.* FROM {account}"),
+            Self::MySql => format!("REVOKE IF EXISTS {list} ON {pattern}.* FROM {account} IGNORE UNKNOWN USER"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(Dialect::of_version("10.11.14-MariaDB-0+deb12u2"), Dialect::MariaDb);
+        assert_eq!(Dialect::of_version("9.7.0"), Dialect::MySql);
+        assert_eq!(Dialect::of_version("8.0.36-28.1"), Dialect::MySql);
+    }
+}

@@ -1,0 +1,36 @@
+//! How facts are stored and changed: the only folder that imports sqlx, and all the SQL there is. Public functions take
+//! [`Mysql`] and own their transaction.
+
+pub mod accounts;
+pub mod app_session;
+pub mod bindings;
+pub mod capacity;
+pub mod databases;
+mod dialect;
+mod error;
+pub mod instances;
+pub mod leader;
+mod nodes;
+pub mod operations;
+pub mod operator_accounts;
+pub mod quota;
+mod quote;
+pub mod schema;
+pub mod server;
+pub mod sessions;
+mod transact;
+pub mod usage;
+
+pub use dialect::Dialect;
+pub use error::{Error, code};
+pub use nodes::{Mysql, Node};
+pub use server::ServerInfo;
+
+/// The result of everything in this folder.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Sends a statement as text, without placeholders: for what MySQL refuses to prepare, and so that passwords stay in no
+/// statement cache. Names and values must have been quoted by `quote`.
+async fn raw(connection: &mut sqlx::MySqlConnection, statement: String) -> sqlx::Result<sqlx::mysql::MySqlQueryResult> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await
+}

@@ -1,0 +1,205 @@
+//! The nodes of the server: a pool each, one of them in use; who moves on when it fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, Executor as _, MySql, MySqlConnection, MySqlPool, Transaction};
+use tokio::sync::OnceCell;
+
+use super::server::{self, ServerInfo};
+use super::{Error, Result, code};
+use crate::domain::credentials::Endpoint;
+use crate::settings::{MysqlSettings, TlsMode};
+
+/// How long a request waits for a connection. The platform gives up after 60 s; an outage is answered long before.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a health check of a node may take.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// One server, or one node of a cluster.
+pub struct Node {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    options: MySqlConnectOptions,
+    pool: MySqlPool,
+}
+
+struct Inner {
+    nodes: Vec<Node>,
+    current: AtomicUsize,
+    info: OnceCell<ServerInfo>,
+    database: String,
+}
+
+/// The database server: connections to the first healthy node of `mysql.hosts`. Cheap to clone.
+#[derive(Clone)]
+pub struct Mysql {
+    inner: Arc<Inner>,
+}
+
+impl Mysql {
+    /// Prepares pools; connects to nothing yet, so that a broker starts without its database.
+    pub fn new(settings: &MysqlSettings) -> Self {
+        let nodes = settings
+            .endpoints()
+            .into_iter()
+            .map(|endpoint| {
+                let options = connect_options(settings, &endpoint);
+                let pool = MySqlPoolOptions::new()
+                    .max_connections(settings.max_connections)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .after_connect(|connection, _| Box::pin(session_settings(connection)))
+                    .connect_lazy_with(options.clone().database(&settings.database));
+                Node { endpoint, options, pool }
+            })
+            .collect();
+        Self { inner: Arc::new(Inner { nodes, current: AtomicUsize::new(0), info: OnceCell::new(), database: settings.database.clone() }) }
+    }
+
+    /// The name of the broker's own database.
+    pub fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    /// Every configured node.
+    pub fn nodes(&self) -> &[Node] {
+        &self.inner.nodes
+    }
+
+    /// The node in use.
+    pub fn current(&self) -> &Node {
+        let nodes = &self.inner.nodes;
+        &nodes[self.inner.current.load(Ordering::Relaxed) % nodes.len()]
+    }
+
+    /// A connection to the node in use, with the broker's database selected.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with the cause, which a pool alone would hide.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<MySql>> {
+        let node = self.current();
+        match node.pool.acquire().await {
+            Ok(connection) => Ok(connection),
+            Err(sqlx::Error::PoolTimedOut) => {
+                // the pool hides why: ask once, directly
+                match node.connect_in_time().await {
+                    Ok(_) => Err(Error::Unavailable("all connections of the pool are in use".to_owned())),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(Error::doing("a connection")(error)),
+        }
+    }
+
+    /// A transaction on a connection of the pool.
+    pub(super) async fn begin(&self, what: &'static str) -> Result<Transaction<'static, MySql>> {
+        let connection = self.connection().await?;
+        Transaction::begin(connection, None).await.map_err(Error::doing(what))
+    }
+
+    /// What the server is; asked once.
+    ///
+    /// # Errors
+    /// Whatever keeps the broker from asking.
+    pub async fn info(&self) -> Result<ServerInfo> {
+        self.inner.info.get_or_try_init(|| async { server::info(&mut self.current().connect().await?).await }).await.cloned()
+    }
+
+    /// Whether the node in use answers, has the broker's schema, and would accept writes.
+    ///
+    /// # Errors
+    /// Says what is missing; always within two seconds.
+    pub async fn check(&self) -> Result<()> {
+        let check = async {
+            let node = self.current();
+            let mut connection = node.connect().await?;
+            server::check_writable(&mut connection).await?;
+            super::schema::check(&mut connection, self.database()).await
+        };
+        match tokio::time::timeout(HEALTH_TIMEOUT, check).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Unavailable("the server does not answer".to_owned())),
+        }
+    }
+
+    /// Moves on to the first healthy node when the one in use is not: run it every second while there are several.
+    pub async fn move_on(&self) {
+        if self.inner.nodes.len() < 2 || self.current().is_healthy().await {
+            return;
+        }
+        for (index, node) in self.inner.nodes.iter().enumerate() {
+            if node.is_healthy().await {
+                self.inner.current.store(index, Ordering::Relaxed);
+                tracing::warn!(host = %node.endpoint.host, port = node.endpoint.port, "moved on to another node of the database");
+                return;
+            }
+        }
+    }
+}
+
+impl Node {
+    /// A connection of its own beside the pool, with no database selected.
+    ///
+    /// # Errors
+    /// Whatever keeps the node from answering.
+    pub(super) async fn connect(&self) -> Result<MySqlConnection> {
+        let mut connection = MySqlConnection::connect_with(&self.options).await.map_err(Error::doing("a connection"))?;
+        session_settings(&mut connection).await.map_err(Error::doing("the session's settings"))?;
+        Ok(connection)
+    }
+
+    /// As [`Node::connect`], but a node that hangs is given up.
+    pub(super) async fn connect_in_time(&self) -> Result<MySqlConnection> {
+        match tokio::time::timeout(HEALTH_TIMEOUT, self.connect()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Unavailable("the server does not answer".to_owned())),
+        }
+    }
+
+    async fn is_healthy(&self) -> bool {
+        let check = async { server::check_writable(&mut self.connect().await?).await };
+        matches!(tokio::time::timeout(HEALTH_TIMEOUT, check).await, Ok(Ok(())))
+    }
+}
+
+/// What every session of the broker relies on: quoting rules (see `quote`); on Galera, reads that see what any node has
+/// committed; on MySQL, table sizes that are not a day old. A server that does not know a variable says 1193.
+async fn session_settings(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+    connection
+        .execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
+        .await?;
+    for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {
+        match connection.execute(setting).await {
+            Err(sqlx::Error::Database(error))
+                if error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|e| e.number() == code::UNKNOWN_VARIABLE) => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+fn connect_options(settings: &MysqlSettings, endpoint: &Endpoint) -> MySqlConnectOptions {
+    use sqlx::ConnectOptions as _;
+    let mut options = MySqlConnectOptions::new()
+        .host(&endpoint.host)
+        .port(endpoint.port)
+        .username(&settings.username)
+        .password(settings.password.expose_secret())
+        .ssl_mode(match settings.tls.mode {
+            TlsMode::Disabled => MySqlSslMode::Disabled,
+            TlsMode::Preferred => MySqlSslMode::Preferred,
+            TlsMode::Required => MySqlSslMode::Required,
+            TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
+            TlsMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+        })
+        .pipes_as_concat(false)
+        .disable_statement_logging(); // slow statements are logged with their full text, passwords included
+    if let Some(ca) = &settings.tls.ca_file {
+        options = options.ssl_ca(ca);
+    }
+    options
+}

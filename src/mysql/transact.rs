@@ -1,0 +1,91 @@
+//! The one place that begins, repeats and commits.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use sqlx::pool::PoolConnection;
+use sqlx::{MySql, Transaction};
+
+use super::{Error, Mysql, Result};
+
+/// Attempts at one transaction.
+const ATTEMPTS: u32 = 5;
+
+/// How a transaction ends that met no error.
+pub(super) enum End<T> {
+    /// Keep what was done.
+    Commit(Transaction<'static, MySql>, T),
+    /// Undo it: it turned out that it must not be.
+    Rollback(T),
+}
+
+impl Mysql {
+    /// Runs `body` in a transaction; after a transient failure all of it again, at most five times, with a growing random
+    /// pause. After a lost COMMIT the body runs again too: it must recognise its own work by its `op_id`.
+    ///
+    /// # Errors
+    /// The body's error, or the last transient one.
+    pub(super) async fn transact<T, F>(&self, what: &'static str, mut body: impl FnMut(Transaction<'static, MySql>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<End<T>>>,
+    {
+        let mut attempt = 1;
+        loop {
+            match self.transact_once(what, &mut body).await {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => pause(what, attempt, &error).await,
+                result => return result,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn transact_once<T, F>(&self, what: &'static str, body: &mut impl FnMut(Transaction<'static, MySql>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<End<T>>>,
+    {
+        let transaction = self.begin(what).await?;
+        match body(transaction).await? {
+            End::Commit(transaction, done) => {
+                transaction.commit().await.map_err(Error::doing(what))?;
+                Ok(done)
+            }
+            // dropping the transaction rolls it back
+            End::Rollback(done) => Ok(done),
+        }
+    }
+
+    /// As [`Mysql::transact`] for a single statement, which is a transaction by itself; also for DDL, which must be
+    /// idempotent.
+    pub(super) async fn repeat<T, F>(&self, what: &'static str, mut body: impl FnMut(PoolConnection<MySql>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let connection = self.connection().await?;
+            match body(connection).await {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => pause(what, attempt, &error).await,
+                result => return result,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Sends one statement that takes no placeholders and can be repeated: DDL, CREATE USER, GRANT. `failed` says what to keep of an
+    /// error: [`Error::doing`], or [`Error::doing_secretly`] where the statement carries a secret.
+    pub(super) async fn send(&self, what: &'static str, statement: &str, failed: impl Fn(sqlx::Error) -> Error) -> Result<()> {
+        let failed = &failed;
+        self.repeat(what, |mut connection| async move {
+            super::raw(&mut connection, statement.to_owned()).await.map_err(failed)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn pause(what: &'static str, attempt: u32, error: &Error) {
+    metrics::counter!("cf_mysql_transaction_retries_total", "transaction" => what).increment(1);
+    tracing::debug!(transaction = what, attempt, %error, "repeating");
+    let pause = rand::rng().random_range(1..=5_u64 << attempt);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}

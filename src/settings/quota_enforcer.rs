@@ -1,0 +1,71 @@
+//! Section `quota_enforcer`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{Problems, secret};
+
+/// Section `quota_enforcer`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotaEnforcerSettings {
+    /// Whether `serve` runs it as a sibling task.
+    pub enabled: bool,
+    /// Its own account; the broker's where it is missing.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: SecretString,
+    /// Or a file that holds it.
+    pub password_file: Option<PathBuf>,
+    /// Seconds between two passes.
+    pub pause: f64,
+    /// Users whose rights and sessions are never touched.
+    pub ignored_users: Vec<String>,
+    /// Per cent of the quota at which a database is reported as nearly full.
+    pub warn_at: Vec<u8>,
+    /// `host:port` for the metrics of `quota-enforcer`.
+    pub metrics_address: Option<String>,
+}
+
+impl QuotaEnforcerSettings {
+    /// The pause between two passes.
+    pub fn pause(&self) -> Duration {
+        Duration::from_secs_f64(self.pause)
+    }
+
+    pub(super) fn check(&mut self, problems: &mut Problems) {
+        match &self.username {
+            Some(username) => {
+                problems.require("quota_enforcer.username", username, "leave the key out for mysql.username");
+                secret::resolve(&mut self.password, self.password_file.as_deref(), "quota_enforcer.password", problems);
+            }
+            None => {
+                use secrecy::ExposeSecret as _;
+                if self.password_file.is_some() || !self.password.expose_secret().is_empty() {
+                    problems.add("quota_enforcer.username", "is required beside quota_enforcer.password");
+                }
+            }
+        }
+        if !(1.0..=86_400.0).contains(&self.pause) {
+            problems.add("quota_enforcer.pause", "must be a number of seconds from 1 to 86400");
+        }
+        for (i, user) in self.ignored_users.iter().enumerate() {
+            if user.is_empty() {
+                problems.add(format!("quota_enforcer.ignored_users[{i}]"), "must not be empty");
+            }
+        }
+        for (i, per_cent) in self.warn_at.iter().enumerate() {
+            if !(1..=99).contains(per_cent) {
+                problems.add(format!("quota_enforcer.warn_at[{i}]"), "must be a percentage from 1 to 99");
+            }
+        }
+        if let Some(address) = &self.metrics_address
+            && address.parse::<std::net::SocketAddr>().is_err()
+        {
+            problems.add("quota_enforcer.metrics_address", "must be address:port such as 127.0.0.1:9104");
+        }
+    }
+}
