@@ -66,6 +66,8 @@ pub mod code {
     pub const ACCESS_DENIED: u16 = 1045;
     /// Access denied to a database.
     pub const DATABASE_ACCESS_DENIED: u16 = 1044;
+    /// A command is denied on a table: what a tenant over its quota hears.
+    pub const TABLE_ACCESS_DENIED: u16 = 1142;
     /// The server is read-only.
     pub const READ_ONLY: u16 = 1290;
     /// The server is read-only (`read_only`, MariaDB and MySQL).

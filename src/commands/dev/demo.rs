@@ -10,6 +10,7 @@ use super::Running;
 use super::state::{ADMIN, PLANS, SERVICE_ID};
 use crate::domain::credentials::Endpoint;
 use crate::mysql::app_session::AppSession;
+use crate::mysql::code;
 
 /// How long a step may wait for the enforcer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -257,11 +258,12 @@ impl App {
 
     /// One row; the refusal of the server, if it refuses. A session that was ended is begun anew.
     async fn write(&mut self) -> Step<Result<(), String>> {
-        let statement = format!("INSERT INTO notes (body) VALUES (REPEAT(MD5(RAND()), {}))", ROW / 32);
+        let statement = format!("INSERT INTO notes (body) VALUES (REPEAT(UUID(), {}))", ROW / 36);
         loop {
             match self.session().await?.execute(&statement).await {
                 Ok(_) => return Ok(Ok(())),
-                Err(error) if error.code().is_some() => return Ok(Err(error.to_string())),
+                Err(error) if error.code() == Some(code::TABLE_ACCESS_DENIED) => return Ok(Err(error.to_string())),
+                Err(error) if error.code().is_some() => return Err(Unexpected(error.to_string())),
                 Err(_) => self.session = None,
             }
         }

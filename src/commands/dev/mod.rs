@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::serve::{Service, stop_signal};
 use super::{Failure, Result, output};
 use crate::domain::credentials::Endpoint;
-use crate::local_server::{LocalServer, Options, Program};
+use crate::local_server::{Flavor, LocalServer, Options, Program};
 use crate::mysql::operator_accounts::{self, OperatorAccounts};
 use crate::mysql::{Mysql, schema};
 use crate::settings::SharedSettings;
@@ -34,12 +34,32 @@ pub(super) struct Arguments {
     /// How many brokers.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     brokers: u8,
+    /// Which server; by default MariaDB where there is one, else MySQL.
+    #[arg(long, value_enum)]
+    server: Option<ServerFlavor>,
     /// Print one line of JSON when ready, then nothing but logs on stderr.
     #[arg(long)]
     json: bool,
     /// Walk the whole story, say what is seen, and end: exit 0 if every step did what it should.
     #[arg(long)]
     demo: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ServerFlavor {
+    #[value(name = "mariadb")]
+    MariaDb,
+    #[value(name = "mysql")]
+    MySql,
+}
+
+impl From<ServerFlavor> for Flavor {
+    fn from(flavor: ServerFlavor) -> Self {
+        match flavor {
+            ServerFlavor::MariaDb => Self::MariaDb,
+            ServerFlavor::MySql => Self::MySql,
+        }
+    }
 }
 
 /// What is running, for the transcript, for `--json` and for the demonstration.
@@ -56,7 +76,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     let state = State::open(arguments.data_dir.as_deref(), arguments.disk)?;
     telemetry::init_logs(state.logging(arguments.json, arguments.demo));
     let metrics = telemetry::init_metrics().map_err(anyhow::Error::from)?;
-    let program = Program::find(None)?;
+    let program = Program::find(arguments.server.map(Flavor::from))?;
     let say = |text: &str| {
         if !arguments.json {
             println!("{text}");
