@@ -1,0 +1,118 @@
+//! What a dead broker leaves behind, made by hand; real kills at each step are in the crash suite.
+
+use reqwest::Method;
+
+use crate::support::bed::{PLAN_SMALL, app};
+use crate::support::{Bed, eventually};
+
+const MB: i64 = 1 << 20;
+
+/// A row as a broker leaves it that dies in the middle.
+async fn abandon_instance(bed: &Bed, id: &str, state: &str, lease_seconds: i64) -> String {
+    let database = format!("cf_{}_{}", id, crate::support::unique());
+    bed.execute(&format!(
+        "INSERT INTO {own}.service_instances (guid, service_guid, plan_guid, max_storage_mb, db_name, organization_guid, space_guid, state, op_id, lease_until, reserved_bytes) \
+         VALUES ('{id}', 'service-1', '{PLAN_SMALL}', 5, '{database}', 'o1', 's1', '{state}', REPEAT('a', 32), UTC_TIMESTAMP(6) + INTERVAL {lease_seconds} SECOND, {}); \
+         UPDATE {own}.capacity SET reserved_bytes = reserved_bytes + {}; CREATE DATABASE {database}",
+        5 * MB,
+        5 * MB,
+        own = bed.database,
+    ))
+    .await;
+    database
+}
+
+#[tokio::test]
+async fn the_same_put_takes_an_abandoned_creation_over() {
+    let bed = Bed::new().await;
+    let old = abandon_instance(&bed, "i1", "creating", -1).await;
+    bed.osb().provision("i1").await.expect(201);
+    assert_eq!(bed.databases(&old).await, 0, "the old attempt's database is gone");
+    assert_eq!(bed.databases(&bed.database_of("i1").await).await, 1);
+    assert_eq!(bed.reserved_mb().await, 5);
+}
+
+#[tokio::test]
+async fn delete_finishes_an_abandoned_creation_and_an_abandoned_deletion() {
+    let bed = Bed::new().await;
+    for state in ["creating", "deleting"] {
+        let database = abandon_instance(&bed, state, state, -1).await;
+        bed.osb().deprovision(state).await.expect(200);
+        assert_eq!(bed.databases(&database).await, 0);
+    }
+    assert_eq!(bed.reserved_mb().await, 0);
+}
+
+#[tokio::test]
+async fn nobody_touches_what_somebody_works_on() {
+    let bed = Bed::new().await;
+    let database = abandon_instance(&bed, "i1", "creating", 3600).await;
+    for answer in [bed.osb().provision("i1").await, bed.osb().deprovision("i1").await] {
+        assert_eq!(answer.expect(422)["error"], "ConcurrencyError");
+    }
+    bed.osb().get("/v2/service_instances/i1").await.expect(404);
+    bed.osb().bind("i1", "b1").await.expect(404);
+    let polled = bed.osb().get("/v2/service_instances/i1/last_operation").await;
+    assert_eq!(polled.headers["retry-after"], "2");
+    assert_eq!(polled.expect(200)["state"], "in progress");
+    assert_eq!(bed.databases(&database).await, 1);
+}
+
+#[tokio::test]
+async fn the_sweep_takes_away_what_nobody_asks_for_again() {
+    let bed = Bed::new().await;
+    let (creating, deleting) = (abandon_instance(&bed, "i1", "creating", -1).await, abandon_instance(&bed, "i2", "deleting", -1).await);
+    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_instances").await == 0).then_some(())).await;
+    assert_eq!(bed.databases(&creating).await + bed.databases(&deleting).await, 0);
+    assert_eq!(bed.reserved_mb().await, 0);
+    let metrics = bed.osb().request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("cf_mysql_operations_recovered_total{kind=\"creating\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_abandoned_update_is_undone() {
+    let bed = Bed::new().await;
+    let osb = bed.osb();
+    osb.provision("i1").await.expect(201);
+    let bound = osb.bind("i1", "b1").await.expect(201);
+    let user = bound["credentials"]["username"].as_str().unwrap();
+    // an update to 20 MB that died after its limits were applied
+    bed.execute(&format!(
+        "UPDATE {own}.service_instances SET state = 'updating', op_id = REPEAT('a', 32), lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND, reserved_bytes = {larger}; \
+         UPDATE {own}.capacity SET reserved_bytes = {larger}; ALTER USER '{user}'@'%' WITH MAX_USER_CONNECTIONS 7",
+        own = bed.database,
+        larger = 20 * MB,
+    ))
+    .await;
+    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(())).await;
+    assert_eq!(bed.reserved_mb().await, 5);
+    assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 10);
+    app(&bound).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_abandoned_binding_is_taken_over_or_taken_away() {
+    let bed = Bed::new().await;
+    let osb = bed.osb();
+    osb.provision("i1").await.expect(201);
+    let abandon = async |id: &str| {
+        let user = format!("cfb{}", crate::support::unique());
+        bed.execute(&format!(
+            "INSERT INTO {own}.service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, username, host, secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
+             SELECT id, '{id}', 'service-1', '{PLAN_SMALL}', 'a1', '{user}', '%', 'first', 'salt', 'creating', REPEAT('b', 32), UTC_TIMESTAMP(6) - INTERVAL 1 SECOND, UTC_TIMESTAMP(), UTC_TIMESTAMP() \
+             FROM {own}.service_instances; CREATE USER '{user}'@'%' IDENTIFIED BY 'Pass-0word'",
+            own = bed.database,
+        ))
+        .await;
+        user
+    };
+    let old = abandon("again").await;
+    let bound = osb.bind("i1", "again").await.expect(201);
+    assert_ne!(bound["credentials"]["username"], old);
+    app(&bound).await.unwrap();
+    assert_eq!(bed.accounts(&old).await, 0);
+
+    let forgotten = abandon("forgotten").await;
+    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_bindings WHERE guid = 'forgotten'").await == 0).then_some(())).await;
+    assert_eq!(bed.accounts(&forgotten).await, 0);
+}
