@@ -58,6 +58,9 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
     };
     // with partial_revokes patterns are literal names, so there is no way to say "every database that begins with cf_"
     let sold = if partial_revokes { "*".to_owned() } else { quote::identifier(r"cf\_%") };
+    // rights that were granted with a plain name (cf-mysql did, operators do) are patterns to the server, `_` standing for any
+    // character: to take them the enforcer needs a pattern that covers them
+    let plain = if partial_revokes { "*".to_owned() } else { quote::identifier("cf_%") };
     let own = quote::identifier(&quote::grant_pattern(accounts.database, partial_revokes));
     let account = |name: &str| quote::account(&Account::from_anywhere(name.to_owned()));
     let (broker, enforcer) = (account(accounts.broker.0), account(accounts.enforcer.0));
@@ -72,7 +75,7 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
         format!("GRANT SELECT (User, Host, Db) ON mysql.db TO {broker}"),
         format!("CREATE USER IF NOT EXISTS {enforcer}"),
         format!("ALTER USER {enforcer} IDENTIFIED BY {}", password(accounts.enforcer.1)),
-        format!("GRANT {rights} ON {sold}.* TO {enforcer} WITH GRANT OPTION"),
+        format!("GRANT {rights} ON {plain}.* TO {enforcer} WITH GRANT OPTION"),
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {own}.* TO {enforcer}"),
         format!("GRANT SELECT, PROCESS, {connection_admin} ON *.* TO {enforcer}"),
     ]

@@ -171,7 +171,8 @@ impl Bed {
     /// A connection with all rights, with the broker's database selected.
     pub async fn root(&self) -> MySqlConnection {
         let mut root = super::server::connect(&self.server, "root", &self.root_password).await.expect("a connection of root");
-        let _ = sqlx::query(AssertSqlSafe(format!("USE {}", self.database))).execute(&mut root).await;
+        // not there before the first migration
+        let _ = sqlx::raw_sql(AssertSqlSafe(format!("USE {}", self.database))).execute(&mut root).await;
         root
     }
 
@@ -183,6 +184,15 @@ impl Bed {
     /// A statement of root.
     pub async fn execute(&self, statement: &str) {
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut self.root().await).await.expect("a statement");
+    }
+
+    /// Ends every session of a user: a session keeps the global rights it began with.
+    pub async fn end_sessions(&self, user: &str) {
+        let query = "SELECT CAST(ID AS UNSIGNED) FROM information_schema.PROCESSLIST WHERE USER = ?";
+        let sessions: Vec<u64> = sqlx::query_scalar(query).bind(user).fetch_all(&mut self.root().await).await.expect("a process list");
+        for id in sessions {
+            let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut self.root().await).await;
+        }
     }
 
     /// The database of an instance.
