@@ -52,6 +52,9 @@ pub enum OsbError {
     /// No database at present.
     #[error("The database server is not available at present. Please try again later.")]
     Unavailable(#[source] mysql::Error),
+    /// The work goes on, and the platform cannot wait longer.
+    #[error("The operation takes longer than a request may. It goes on; please try again later.")]
+    TakesTooLong,
     /// Anything else.
     #[error("An internal error occurred. The operator finds the cause in the broker's log.")]
     Internal(#[source] Cause),
@@ -90,7 +93,7 @@ impl OsbError {
             Self::Conflict(_) => 409,
             Self::Concurrency | Self::MaintenanceInfoConflict | Self::PlanQuotaExceeded { .. } | Self::UpdateNotSupported(_) => 422,
             Self::InsufficientCapacity => 507,
-            Self::Unavailable(_) => 503,
+            Self::Unavailable(_) | Self::TakesTooLong => 503,
             Self::Internal(_) => 500,
         }
     }
@@ -109,6 +112,7 @@ impl OsbError {
             | Self::Gone
             | Self::Conflict(_)
             | Self::Unavailable(_)
+            | Self::TakesTooLong
             | Self::Internal(_) => None,
         }
     }
@@ -116,7 +120,7 @@ impl OsbError {
     /// Seconds after which to try again.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Unavailable(_) => Some(5),
+            Self::Unavailable(_) | Self::TakesTooLong => Some(5),
             _ => None,
         }
     }

@@ -52,7 +52,9 @@ impl Enforcer {
                 continue;
             }
             match usage::open_tables(&self.mysql, &sold.database).await {
-                Ok(()) => drop(self.measurements.complete.insert(sold.database.clone())),
+                Ok(()) => {
+                    self.measurements.complete.insert(sold.database.clone());
+                }
                 Err(error) => tracing::warn!(database = sold.database, %error, "the tables of a database could not be opened yet"),
             }
         }

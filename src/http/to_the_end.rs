@@ -9,7 +9,6 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Cause, OsbError};
-use crate::mysql;
 
 /// How long an answer may take: platforms give up at 60 s and begin to clean up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(50);
@@ -40,7 +39,7 @@ impl ToTheEnd {
             Ok(Err(error)) => {
                 Err(OsbError::Internal(Cause::NoAnswer(if error.is_panic() { "it panicked" } else { "it was cancelled" }.to_owned())))
             }
-            Err(_) => Err(OsbError::Unavailable(mysql::Error::Unavailable("the operation takes too long; it goes on".to_owned()))),
+            Err(_) => Err(OsbError::TakesTooLong),
         }
     }
 

@@ -1,6 +1,8 @@
 //! How facts are stored and changed: the only folder that imports sqlx, and all the SQL there is. Public functions take
 //! [`Mysql`] and own their transaction.
 
+#![expect(clippy::disallowed_methods, reason = "this is the folder where they are allowed")]
+
 pub mod accounts;
 pub mod app_session;
 pub mod bindings;

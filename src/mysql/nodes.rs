@@ -176,7 +176,9 @@ async fn session_settings(connection: &mut MySqlConnection) -> sqlx::Result<()> 
         match connection.execute(setting).await {
             Err(sqlx::Error::Database(error))
                 if error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|e| e.number() == code::UNKNOWN_VARIABLE) => {}
-            other => drop(other?),
+            other => {
+                other?;
+            }
         }
     }
     Ok(())
