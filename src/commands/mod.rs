@@ -105,10 +105,7 @@ impl From<crate::broker::OsbError> for Failure {
 
 impl From<local_server::Error> for Failure {
     fn from(error: local_server::Error) -> Self {
-        match error {
-            local_server::Error::NotInstalled { .. } => Self::Missing(error.to_string()),
-            other => Self::Failed(other.into()),
-        }
+        if error.is_missing() { Self::Missing(error.to_string()) } else { Self::Failed(error.into()) }
     }
 }
 
