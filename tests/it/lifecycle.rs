@@ -14,8 +14,10 @@ async fn an_instance_from_its_beginning_to_its_end() {
     assert_eq!(bed.reserved_mb().await, 5);
     assert_eq!(osb.provision("i1").await.expect(200), json!({}));
 
-    let fetched = osb.get(&instance("i1")).await.expect(200);
+    let fetched = osb.speaking("2.16").get(&instance("i1")).await.expect(200);
     assert_eq!(fetched, json!({"service_id": SERVICE, "plan_id": PLAN_SMALL, "parameters": {}}));
+    let newest = osb.get(&instance("i1")).await.expect(200);
+    assert_eq!(newest["metadata"]["attributes"], json!({"max_storage_mb": 5, "quota_state": "ok"}));
     assert_eq!(osb.get("/v2/service_instances/i1/last_operation").await.expect(200)["state"], "succeeded");
 
     osb.bind("i1", "b1").await.expect(201);
