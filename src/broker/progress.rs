@@ -29,7 +29,7 @@ impl Progress {
     }
 
     /// Everything that can be refused has been checked, and the work is recorded: any broker can finish it.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.begun.notify_one();
     }
 
@@ -43,7 +43,7 @@ impl Progress {
         self.0.given_up.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         self.0.given_up.load(Ordering::Relaxed)
     }
 }

@@ -297,6 +297,27 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_lengths() {
+        let mut bad = service("s1", "p-mysql", "p1");
+        bad.description = "d".repeat(10_001);
+        bad.tags = vec!["t".repeat(2049)];
+        bad.metadata = serde_json::json!({"shareable": "yes"}).as_object().cloned();
+        bad.dashboard_client = Some(DashboardClient { id: "c".into(), secret: "s".into(), redirect_uri: String::new() });
+        bad.plans[0].binding_renew_before = Some(5);
+        let paths: Vec<_> = Catalog { services: vec![bad] }.problems().into_iter().map(|p| p.0).collect();
+        assert_eq!(
+            paths,
+            [
+                "[0].description",
+                "[0].tags",
+                "[0].dashboard_client.redirect_uri",
+                "[0].metadata.shareable",
+                "[0].plans[0].binding_renew_before"
+            ]
+        );
+    }
+
+    #[test]
     fn the_reference_spelling_of_a_plan_id_is_accepted() {
         let plan: Plan = serde_json::from_value(serde_json::json!({"guid": "p1", "max_storage_mb": 5})).unwrap();
         assert_eq!((plan.id.as_str(), plan.free), ("p1", true));

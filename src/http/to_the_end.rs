@@ -110,3 +110,42 @@ fn joined<T>(done: Result<Answer<T>, tokio::task::JoinError>) -> Answer<T> {
         Err(OsbError::Internal(Cause::NoAnswer(how.to_owned())))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_platform_is_answered_before_it_gives_up_and_the_work_learns_of_it() {
+        let (ends, progress) = (ToTheEnd::new(8), Progress::new(false));
+        let answer = ends.run_or_give_up(std::future::pending::<Answer<()>>(), &progress).await;
+        assert!(matches!(answer, Err(OsbError::TakesTooLong)) && progress.is_given_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_work_goes_on_behind_a_202_from_when_it_can_be_refused_no_more() {
+        let (ends, progress) = (ToTheEnd::new(8), Progress::new(true));
+        let begins_late = {
+            let progress = progress.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                progress.begin();
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                Ok(())
+            }
+        };
+        let started = tokio::time::Instant::now();
+        let answer = ends.run_or_leave(begins_late, &progress, Duration::from_secs(5)).await;
+        assert!(matches!(answer, Ok(None)) && !progress.is_given_up());
+        assert_eq!(started.elapsed(), Duration::from_secs(35));
+        ends.finish(DRAIN_FOR_TEST).await;
+    }
+
+    const DRAIN_FOR_TEST: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let answer: Answer<()> = ToTheEnd::new(1).run(async { panic!("in an operation") }).await;
+        assert!(matches!(answer, Err(OsbError::Internal(_))));
+    }
+}

@@ -5,7 +5,7 @@ use sqlx::QueryBuilder;
 use super::{Error, Mysql, Result};
 
 /// One change, or one that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
 pub struct Entry {
     /// When, RFC 3339 in UTC; set by the database.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -62,30 +62,16 @@ pub async fn append(mysql: &Mysql, entries: &[Entry]) -> Result<()> {
 pub async fn newest(mysql: &Mysql, instance: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
     mysql
         .repeat("read the audit trail", |mut connection| async move {
-            let rows: Vec<(String, String, String, String, u16, String, String, String, String)> = sqlx::query_as(
-                "SELECT DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%s.%fZ'), verb, instance_guid, binding_guid, status, outcome, platform, identity, \
-                 request_identity FROM audit_trail WHERE (? IS NULL OR instance_guid = ?) ORDER BY id DESC LIMIT ?",
+            sqlx::query_as(
+                "SELECT DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%s.%fZ') AS at, verb, instance_guid AS instance, binding_guid AS binding, status, \
+                 outcome, platform, identity, request_identity FROM audit_trail WHERE (? IS NULL OR instance_guid = ?) ORDER BY id DESC LIMIT ?",
             )
             .bind(instance)
             .bind(instance)
             .bind(limit)
             .fetch_all(&mut *connection)
             .await
-            .map_err(Error::doing("the audit trail"))?;
-            Ok(rows
-                .into_iter()
-                .map(|(at, verb, instance, binding, status, outcome, platform, identity, request_identity)| Entry {
-                    at,
-                    verb,
-                    instance,
-                    binding,
-                    status,
-                    outcome,
-                    platform,
-                    identity,
-                    request_identity,
-                })
-                .collect())
+            .map_err(Error::doing("the audit trail"))
         })
         .await
 }

@@ -1,9 +1,9 @@
 use cf_mysql_broker::mysql::code;
 use serde_json::json;
 
-use crate::support::bed::{PLAN_LARGE, app};
+use crate::support::bed::{PLAN_LARGE, PLAN_SMALL, SERVICE, app};
 use crate::support::osb::{bind_body, binding};
-use crate::support::{Bed, eventually};
+use crate::support::{Bed, BedOptions, eventually};
 
 #[tokio::test]
 async fn credentials_work_as_they_are() {
@@ -63,7 +63,7 @@ async fn the_same_request_again_gets_the_same_credentials() {
 
 #[tokio::test]
 async fn a_new_secret_makes_new_credentials_and_keeps_the_old_ones() {
-    let bed = Bed::new().await;
+    let bed = Bed::alone().await;
     bed.osb().provision("i1").await.expect(201);
     let first = bed.osb().bind("i1", "b1").await.expect(201);
     let old_key = bed.secrets[3].clone();
@@ -168,4 +168,14 @@ async fn ten_at_once() {
     for bind in binds {
         assert_eq!(bind.await.unwrap(), 201);
     }
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_bound() {
+    let services = json!([{"id": SERVICE, "name": "p-mysql", "description": "d",
+        "plans": [{"id": PLAN_SMALL, "name": "small", "description": "d", "max_storage_mb": 5, "bindable": false}]}]);
+    let bed = Bed::with(BedOptions { settings: json!({"services": services}), ..BedOptions::default() }).await;
+    bed.osb().provision("i1").await.expect(201);
+    bed.osb().bind("i1", "b1").await.expect(400);
+    assert_eq!(bed.osb().get("/v2/catalog").await.expect(200)["services"][0]["plans"][0]["bindable"], false);
 }

@@ -206,7 +206,9 @@ async fn two_pairs_of_credentials_make_a_rotation_without_an_outage() {
 
 #[tokio::test]
 async fn what_operators_ask() {
-    let bed = Bed::with(BedOptions { settings: json!({"server": {"protect_operator_endpoints": true}}), ..BedOptions::default() }).await;
+    let bed =
+        Bed::with(BedOptions { alone: true, settings: json!({"server": {"protect_operator_endpoints": true}}), ..BedOptions::default() })
+            .await;
     let osb = bed.osb();
     osb.send(osb.bare(Method::GET, "/health")).await.expect(200);
     osb.send(osb.bare(Method::GET, "/info")).await.expect(401);

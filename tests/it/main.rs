@@ -10,18 +10,25 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+mod asynchronous;
+mod audit;
 mod bind;
 mod catalog;
 mod cli;
+mod cloud_controller;
 mod concurrency;
+mod definers;
 mod edge;
 mod enforcer;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod migrate;
 mod outage;
 mod recovery;
+mod rotation;
 mod secrets;
 mod shutdown;
 mod support;
+mod tls;
 mod update;

@@ -60,7 +60,7 @@ async fn nobody_touches_what_somebody_works_on() {
 
 #[tokio::test]
 async fn the_sweep_takes_away_what_nobody_asks_for_again() {
-    let bed = Bed::new().await;
+    let bed = Bed::alone().await;
     let (creating, deleting) = (abandon_instance(&bed, "i1", "creating", -1).await, abandon_instance(&bed, "i2", "deleting", -1).await);
     eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_instances").await == 0).then_some(())).await;
     assert_eq!(bed.databases(&creating).await + bed.databases(&deleting).await, 0);

@@ -7,7 +7,7 @@ use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
 #[tokio::test]
 async fn no_secret_is_ever_said() {
     let options = BedOptions {
-        brokers: 1,
+        alone: true,
         enforce: true,
         settings: json!({"logging": {"level": "trace"}, "server": {"operation_lease": 1}}),
         ..BedOptions::default()
@@ -53,7 +53,7 @@ async fn no_secret_is_ever_said() {
 
 #[tokio::test]
 async fn every_request_is_one_line_in_the_log() {
-    let mut bed = Bed::new().await;
+    let mut bed = Bed::alone().await;
     let identity = "eyJ1c2VyX2lkIjoidXNlci0xIn0=";
     let request = bed
         .osb()

@@ -7,34 +7,17 @@ use crate::support::bed::{ADMIN, PLAN_SMALL};
 use crate::support::osb::provision_body;
 use crate::support::{Bed, eventually};
 
-/// Holds up the next step of a provision: the counter's row is locked until the transaction ends.
-async fn hold_the_counter(bed: &Bed) -> sqlx::MySqlConnection {
-    let mut root = bed.root().await;
-    sqlx::raw_sql("START TRANSACTION; SELECT * FROM capacity FOR UPDATE").execute(&mut root).await.unwrap();
-    root
-}
-
-/// Waits until somebody waits for the counter's row.
-async fn somebody_waits(bed: &Bed) {
-    eventually("a reservation waits", async || {
-        let waiting =
-            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE 'UPDATE capacity%'", bed.account);
-        (bed.number(&waiting).await > 0).then_some(())
-    })
-    .await;
-}
-
 async fn release(mut root: sqlx::MySqlConnection) {
     sqlx::raw_sql("COMMIT").execute(&mut root).await.unwrap();
 }
 
 #[tokio::test]
 async fn sigterm_lets_running_work_end() {
-    let mut bed = Bed::new().await;
-    let held = hold_the_counter(&bed).await;
+    let mut bed = Bed::alone().await;
+    let held = bed.hold_the_counter().await;
     let osb = bed.osb().clone();
     let provisioning = tokio::spawn(async move { osb.provision("i1").await });
-    somebody_waits(&bed).await;
+    bed.reservation_waits().await;
     let broker = bed.brokers.remove(0);
     broker.signal(rustix::process::Signal::TERM);
     let osb = bed.osb();
@@ -48,8 +31,8 @@ async fn sigterm_lets_running_work_end() {
 
 #[tokio::test]
 async fn a_client_that_resets_its_connection_stops_nothing_half_way() {
-    let bed = Bed::new().await;
-    let held = hold_the_counter(&bed).await;
+    let bed = Bed::alone().await;
+    let held = bed.hold_the_counter().await;
     let body = provision_body(PLAN_SMALL).to_string();
     let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{ADMIN}:{}", bed.secrets[0]));
     let address = bed.osb().url.trim_start_matches("http://").to_owned();
@@ -60,7 +43,7 @@ async fn a_client_that_resets_its_connection_stops_nothing_half_way() {
         body.len()
     )
     .unwrap();
-    somebody_waits(&bed).await;
+    bed.reservation_waits().await;
     rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
     drop(client);
     release(held).await;

@@ -32,6 +32,8 @@ pub struct BedOptions {
     pub brokers: usize,
     /// What is for sale of the pretended disk, in MB.
     pub sellable_mb: u64,
+    /// This test looks at one process: no second broker joins it, whatever the environment says.
+    pub alone: bool,
     /// Whether the brokers enforce quotas.
     pub enforce: bool,
     /// Merged into the settings.
@@ -40,7 +42,7 @@ pub struct BedOptions {
 
 impl Default for BedOptions {
     fn default() -> Self {
-        Self { brokers: 1, sellable_mb: 10_000, enforce: false, settings: json!({}) }
+        Self { brokers: 1, sellable_mb: 10_000, alone: false, enforce: false, settings: json!({}) }
     }
 }
 
@@ -72,6 +74,11 @@ impl Bed {
         Self::with(BedOptions::default()).await
     }
 
+    /// One broker on the suite's server, for a test that looks at its process.
+    pub async fn alone() -> Self {
+        Self::with(BedOptions { alone: true, ..BedOptions::default() }).await
+    }
+
     /// On the suite's server.
     pub async fn with(options: BedOptions) -> Self {
         Self::on(shared_server(), options).await
@@ -80,8 +87,14 @@ impl Bed {
     /// On a server of the test's own. Returns when every broker is ready.
     pub async fn on(server: &TestServer, options: BedOptions) -> Self {
         let mut bed = Self::prepare(server, &options).await;
-        for _ in 0..options.brokers {
+        // with several brokers the first client asks them in turn, as behind a router
+        let behind_a_router = if options.alone || options.brokers != 1 { 0 } else { brokers_behind_a_router() };
+        for _ in 0..options.brokers.max(behind_a_router) {
             bed.start_broker().await;
+        }
+        if behind_a_router > 1 {
+            let urls = bed.clients.iter().map(|client| client.url.clone()).collect();
+            bed.clients[0] = bed.clients[0].clone().in_turn(urls);
         }
         for client in bed.clients.clone() {
             eventually("the broker is ready", async || {
@@ -199,6 +212,20 @@ impl Bed {
         }
     }
 
+    /// Waits until a broker waits for the counter's row, which somebody has locked.
+    pub async fn reservation_waits(&self) {
+        let waiting =
+            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE 'UPDATE capacity%'", self.account);
+        eventually("a reservation waits", async || (self.number(&waiting).await > 0).then_some(())).await;
+    }
+
+    /// Locks the counter's row until the transaction of the connection ends: a provision hangs in its reservation.
+    pub async fn hold_the_counter(&self) -> MySqlConnection {
+        let mut root = self.root().await;
+        sqlx::raw_sql("START TRANSACTION; SELECT * FROM capacity FOR UPDATE").execute(&mut root).await.expect("a lock");
+        root
+    }
+
     /// The database of an instance.
     pub async fn database_of(&self, id: &str) -> String {
         sqlx::query_scalar("SELECT db_name FROM service_instances WHERE guid = ?")
@@ -237,6 +264,11 @@ pub async fn app(answer: &Value) -> cf_mysql_broker::mysql::Result<AppSession> {
     let text = |key: &str| credentials[key].as_str().unwrap_or_else(|| panic!("{key} in {credentials}")).to_owned();
     let endpoint = Endpoint { host: text("hostname"), port: u16::try_from(credentials["port"].as_u64().expect("a port")).expect("a port") };
     AppSession::connect(&endpoint, &text("username"), &text("password"), &text("name")).await
+}
+
+/// `CF_MYSQL_BROKER_TEST_BROKERS`: how many brokers answer a test that asks for one.
+fn brokers_behind_a_router() -> usize {
+    std::env::var("CF_MYSQL_BROKER_TEST_BROKERS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 fn merge(into: &mut Value, from: &Value) {

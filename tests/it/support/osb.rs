@@ -1,5 +1,8 @@
 //! A platform, as far as a broker sees one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -15,6 +18,9 @@ pub struct Osb {
     pub password: String,
     /// What is sent as `X-Broker-API-Version`.
     pub version: &'static str,
+    /// Where further requests go, in turn; empty: to `url`.
+    others: Arc<Vec<String>>,
+    next: Arc<AtomicUsize>,
 }
 
 /// An answer.
@@ -40,12 +46,17 @@ impl Answer {
 impl Osb {
     pub fn new(url: String, password: String) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { client: Client::new(), url, password, version: "2.17" }
+        Self { client: Client::new(), url, password, version: "2.17", others: Arc::default(), next: Arc::default() }
     }
 
     /// The same broker, asked with another version of the API.
     pub fn speaking(&self, version: &'static str) -> Self {
         Self { version, ..self.clone() }
+    }
+
+    /// Asks several brokers in turn, as a router does.
+    pub fn in_turn(self, urls: Vec<String>) -> Self {
+        Self { others: Arc::new(urls), ..self }
     }
 
     /// A request with everything a platform sends.
@@ -55,7 +66,11 @@ impl Osb {
 
     /// A request with nothing.
     pub fn bare(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url))
+        let url = match self.others.as_slice() {
+            [] => &self.url,
+            urls => &urls[self.next.fetch_add(1, Ordering::Relaxed) % urls.len()],
+        };
+        self.client.request(method, format!("{url}{path}"))
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {
