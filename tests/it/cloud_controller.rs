@@ -113,7 +113,7 @@ async fn a_plan_that_left_the_catalog_keeps_its_instances() {
         "plans": [{"id": PLAN_SMALL, "name": "small", "description": "d", "max_storage_mb": 5}]}]);
     bed.change_settings(&json!({"services": services}));
     bed.start_broker().await;
-    let osb = &bed.clients[1];
+    let osb = bed.clients.last().unwrap();
     let mut body = crate::support::osb::bind_body();
     body["plan_id"] = json!(PLAN_LARGE);
     osb.put(&crate::support::osb::binding("i1", "b1"), &body).await.expect(201);
