@@ -53,7 +53,8 @@ fn sources() -> Vec<(String, PathBuf, Vec<String>)> {
         .filter_map(|path| {
             let relative = path.strip_prefix(&source).unwrap().to_owned();
             let first = relative.components().next()?.as_os_str().to_str()?.trim_end_matches(".rs").to_owned();
-            let lines = fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
+            let lines =
+                fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
             (!["lib", "main"].contains(&first.as_str())).then_some((first, relative, lines))
         })
         .collect()
@@ -72,7 +73,10 @@ fn modules_import_only_what_they_may() {
         let allowed = MAY_IMPORT.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module} has no rule: add one here")).1;
         for (number, line) in lines.iter().enumerate() {
             for (other, _) in MAY_IMPORT {
-                if *other != module && !allowed.contains(other) && (line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{other}::{{"))) {
+                if *other != module
+                    && !allowed.contains(other)
+                    && (line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{other}::{{")))
+                {
                     wrong.push(format!("{}:{}: {module} may not import {other}", path.display(), number + 1));
                 }
             }

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Broker, Cause, OsbError, Result, wait_for_others};
-use crate::domain::binding::{Account, BindRequest, Binding};
+use super::{Broker, Cause, OsbError, Progress, Result, wait_for_others};
+use crate::domain::binding::{Account, AskedBinding, BindRequest, Binding, BindingState};
+use crate::domain::catalog::Plan;
 use crate::domain::credentials::{credentials, derive_password};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId, Repeat};
@@ -27,6 +28,10 @@ pub struct Bound {
     pub endpoints: Value,
     /// The parameters it was made with.
     pub parameters: Parameters,
+    /// When its time is over.
+    pub expires_at: Option<String>,
+    /// When it should be renewed.
+    pub renew_before: Option<String>,
 }
 
 impl Broker {
@@ -35,13 +40,13 @@ impl Broker {
     /// # Errors
     /// 400 for what cannot be right, 404 without an instance that is ready, 409 for another binding under this id, 422 while
     /// somebody works on it; after each of them nothing is kept.
-    pub async fn bind(&self, instance_id: &InstanceId, request: &BindRequest) -> Result<Bound> {
+    pub async fn bind(&self, instance_id: &InstanceId, asked: &AskedBinding, progress: &Progress) -> Result<Bound> {
         let settings = self.settings();
         let since = Instant::now();
         loop {
             let instance = instances::find(&self.mysql, instance_id).await?;
-            self.check_plan_of_binding(instance.as_ref(), request)?;
-            ParametersOf::Bind.check(&request.parameters)?;
+            self.check_plan_of_binding(instance.as_ref(), asked)?;
+            ParametersOf::Bind.check(asked.parameters.as_ref().unwrap_or(&Parameters::new()))?;
             let instance = match instance {
                 None => return Err(no_instance()),
                 Some(instance) => match instance.state {
@@ -53,10 +58,10 @@ impl Broker {
                     }
                 },
             };
-            let Some(found) = bindings::find(&self.mysql, instance_id, &request.id).await? else {
+            let Some(found) = bindings::find(&self.mysql, instance_id, &asked.id).await? else {
                 let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id));
-                let limit = plan.and_then(|plan| plan.max_user_connections).unwrap_or(settings.bindings.max_user_connections_default);
-                match self.create_account(&instance, request, limit).await? {
+                let request = self.complete(&instance, plan, asked).await?;
+                match self.create_account(&instance, &request, plan, progress).await? {
                     Some(binding) => return self.bound(&instance, &binding, false),
                     None => {
                         wait_for_others(since).await?;
@@ -64,39 +69,85 @@ impl Broker {
                     }
                 }
             };
-            match found.on_bind(request, instance.plan_id.as_deref()) {
+            match found.on_bind(asked, instance.plan_id.as_deref()) {
                 Repeat::Same => return self.bound(&instance, &found, true),
                 Repeat::Conflict => {
                     return Err(OsbError::Conflict("A service binding with this id and other attributes exists.".to_owned()));
                 }
                 Repeat::Busy => wait_for_others(since).await?,
-                Repeat::TakeOver => self.recover_binding(&found, &instance.database).await?,
+                Repeat::TakeOver => self.recover_binding(&found, &instance).await?,
             }
         }
     }
 
     /// The plan must be one of the catalog's, or the one the instance has: a plan that was taken out of the catalog keeps
-    /// working for the instances it has (OSB row CA-15).
-    fn check_plan_of_binding(&self, instance: Option<&Instance>, request: &BindRequest) -> Result<()> {
-        let settings = self.settings();
-        if instance.is_some_and(|instance| instance.plan_id.as_ref() == Some(&request.plan_id))
-            && settings.catalog.plan(&request.plan_id).is_none()
-        {
+    /// working for the instances it has (OSB row CA-15). A rotation need not name it.
+    fn check_plan_of_binding(&self, instance: Option<&Instance>, asked: &AskedBinding) -> Result<()> {
+        let missing = |name: &str| OsbError::BadRequest(format!("The field '{name}' is required."));
+        if asked.predecessor.is_some() {
             return Ok(());
         }
-        let (service, plan) = super::find_plan(&settings.catalog, &request.service_id, &request.plan_id)?;
+        let service_id = asked.service_id.as_ref().ok_or_else(|| missing("service_id"))?;
+        let plan_id = asked.plan_id.as_ref().ok_or_else(|| missing("plan_id"))?;
+        let settings = self.settings();
+        let current = instance.and_then(|instance| instance.plan_id.as_ref());
+        if current == Some(plan_id) && settings.catalog.plan(plan_id).is_none() {
+            return Ok(());
+        }
+        let (service, plan) = super::find_plan(&settings.catalog, service_id, plan_id)?;
         if !service.is_bindable(plan) {
             return Err(OsbError::BadRequest("Instances of this plan cannot be bound.".to_owned()));
         }
-        if instance.is_some_and(|instance| instance.plan_id.as_ref().is_some_and(|current| *current != request.plan_id)) {
+        if current.is_some_and(|current| current != plan_id) {
             tracing::warn!("a binding was requested with a plan that is not the instance's current one");
         }
         Ok(())
     }
 
+    /// Fills in what a rotation inherits from its predecessor (OSB rows BR-1 to BR-6).
+    async fn complete(&self, instance: &Instance, plan: Option<&Plan>, asked: &AskedBinding) -> Result<BindRequest> {
+        let Some(predecessor_id) = &asked.predecessor else {
+            return Ok(BindRequest {
+                id: asked.id.clone(),
+                service_id: asked.service_id.clone().unwrap_or_default(),
+                plan_id: asked.plan_id.clone().unwrap_or_default(),
+                app_guid: asked.app_guid.clone(),
+                parameters: asked.parameters.clone().unwrap_or_default(),
+                predecessor: None,
+            });
+        };
+        let bad = |text: &str| OsbError::BadRequest(text.to_owned());
+        if plan.is_some_and(|plan| !plan.binding_rotatable) {
+            return Err(bad("Bindings of this plan cannot be rotated."));
+        }
+        let predecessor = bindings::find(&self.mysql, &instance.id, predecessor_id)
+            .await?
+            .filter(|binding| binding.state == BindingState::Ready && !binding.is_expired && binding.id != asked.id)
+            .ok_or_else(|| bad("The field 'predecessor_binding_id' names no other binding of this instance that is in force."))?;
+        if !predecessor.agrees_with(asked, instance.plan_id.as_deref(), false) {
+            return Err(bad("The request differs from the binding that 'predecessor_binding_id' names."));
+        }
+        Ok(BindRequest {
+            id: asked.id.clone(),
+            service_id: predecessor.service_id,
+            plan_id: predecessor.plan_id,
+            app_guid: predecessor.app_guid,
+            parameters: predecessor.parameters,
+            predecessor: Some(predecessor_id.clone()),
+        })
+    }
+
     /// The binding, or none when the id or the instance was taken in the meantime: decide again.
-    async fn create_account(&self, instance: &Instance, request: &BindRequest, limit: u32) -> Result<Option<Binding>> {
+    async fn create_account(
+        &self,
+        instance: &Instance,
+        request: &BindRequest,
+        plan: Option<&Plan>,
+        progress: &Progress,
+    ) -> Result<Option<Binding>> {
         let settings = self.settings();
+        let limit = plan.and_then(|plan| plan.max_user_connections).unwrap_or(settings.bindings.max_user_connections_default);
+        let lifetime = plan.and_then(Plan::binding_lifetime);
         let (op, lease) = (OpId::new(), settings.server.lease());
         let secret =
             settings.bindings.current_secret().ok_or_else(|| OsbError::Internal(Cause::MissingSecret("bindings.secrets".to_owned())))?;
@@ -105,7 +156,7 @@ impl Broker {
             secret_id: secret.id.clone(),
             salt: names::random_hex(16),
         };
-        let row = match bindings::begin(&self.mysql, instance.row, request, &new, &op, lease).await? {
+        let row = match bindings::begin(&self.mysql, instance.row, request, &new, lifetime, &op, lease).await? {
             BindStart::Begun(row) => row,
             BindStart::Exists | BindStart::NoInstance => return Ok(None),
         };
@@ -114,8 +165,14 @@ impl Broker {
             let may_write = request.read_only() || !self.withhold_writes(instance, &new.account).await?;
             let mariadb = self.mysql.info().await?.dialect == Dialect::MariaDb;
             let rights = privileges::of_binding(request.read_only(), may_write, settings.bindings.allow_table_locks, mariadb);
-            accounts::create(&self.mysql, &new.account, &password, limit, &instance.database, &rights).await?;
-            bindings::mark_ready(&self.mysql, row, &op).await
+            match accounts::create(&self.mysql, &new.account, &password, limit, &instance.database, &rights).await {
+                Err(error) if error.is_missing_account() => return Err(OsbError::Concurrency),
+                made => made?,
+            }
+            if progress.is_given_up() {
+                return Err(OsbError::TakesTooLong);
+            }
+            Ok(bindings::mark_ready(&self.mysql, row, &op).await?)
         };
         match while_renewing(&self.mysql, Subject::Binding(row), &op, lease, work).await {
             Ok(true) => {}
@@ -126,7 +183,7 @@ impl Broker {
             }
             Err(error) => {
                 self.undo_bind(instance, request, &op).await;
-                return Err(if error.is_missing_account() { OsbError::Concurrency } else { error.into() });
+                return Err(error);
             }
         }
         bindings::find(&self.mysql, &instance.id, &request.id).await.map_err(OsbError::from)
@@ -146,7 +203,7 @@ impl Broker {
     async fn undo_bind(&self, instance: &Instance, request: &BindRequest, op: &OpId) {
         let undone = async {
             match bindings::find(&self.mysql, &instance.id, &request.id).await? {
-                Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, &instance.database, op).await,
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, instance, op).await,
                 _ => Ok(()),
             }
         };
@@ -166,6 +223,8 @@ impl Broker {
             credentials: credentials(endpoint, &instance.database, &binding.account.user, &password, settings.mysql.ca_certificate()),
             endpoints: advertised.iter().map(|e| json!({"host": e.host, "ports": [e.port.to_string()], "protocol": "tcp"})).collect(),
             parameters: binding.parameters.clone(),
+            expires_at: binding.expires_at.clone(),
+            renew_before: binding.renew_before.clone(),
         })
     }
 }

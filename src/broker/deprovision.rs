@@ -3,50 +3,91 @@
 use std::time::Instant;
 
 use super::unbind::Hints;
-use super::{Broker, OsbError, Result, wait_for_others};
+use super::{Broker, OsbError, Progress, Result, wait_for_others};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::mysql::last_operations::{Kind, Outcome};
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::{bindings, databases, instances};
+use crate::mysql::sessions::{self, Targets};
+use crate::mysql::{accounts, bindings, databases, instances, retired_accounts};
+
+/// How a deprovision ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deprovisioned {
+    /// Everything is gone.
+    Done,
+    /// Another request is at it; the platform may poll.
+    InProgress,
+}
+
+/// What is remembered of a deprovision.
+pub(super) fn deleted() -> Outcome {
+    Outcome {
+        kind: Kind::Deprovision,
+        succeeded: true,
+        description: "The service instance is deleted.".to_owned(),
+        update_repeatable: false,
+    }
+}
 
 impl Broker {
     /// Deletes an instance with everything that belongs to it.
     ///
     /// # Errors
     /// 410 when there is none, 422 while somebody works on it or on one of its bindings. After any other error the same
-    /// request finishes the job.
-    pub async fn deprovision(&self, id: &InstanceId, hints: &Hints) -> Result<()> {
+    /// request, or any broker after the lease, finishes the job.
+    pub async fn deprovision(&self, id: &InstanceId, hints: &Hints, progress: &Progress) -> Result<Deprovisioned> {
         let since = Instant::now();
         loop {
             let found = instances::find(&self.mysql, id).await?.ok_or(OsbError::Gone)?;
             hints.compare(found.service_id.as_deref(), found.plan_id.as_deref());
             if found.lease_live {
+                if progress.accepts_incomplete() && found.state == InstanceState::Deleting {
+                    return Ok(Deprovisioned::InProgress);
+                }
                 wait_for_others(since).await?;
                 continue;
             }
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if instances::claim(&self.mysql, &found, InstanceState::Deleting, &op, lease).await? {
-                return self.remove(&found, &op).await;
+                progress.begin();
+                self.remove(&found, &op, &deleted()).await?;
+                return Ok(Deprovisioned::Done);
             }
             wait_for_others(since).await?;
         }
     }
 
-    /// Accounts, then the database, then the row: what a row stands for is gone before the row goes. The caller holds `op`.
-    pub(super) async fn remove(&self, instance: &Instance, op: &OpId) -> Result<()> {
+    /// Shuts the accounts, drops the database, then the accounts, then the rows: what a row stands for is gone before the row
+    /// goes. The accounts outlive the database, because MySQL refuses to drop one that an object names as its DEFINER. The
+    /// caller holds `op`.
+    pub(super) async fn remove(&self, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<()> {
         let lease = self.settings().server.lease();
         let work = async {
-            for binding in bindings::of_instance(&self.mysql, instance.row).await? {
-                if bindings::claim_for_deletion(&self.mysql, &binding, op, lease).await? {
-                    self.remove_binding(&binding, &instance.database, op).await?;
+            let bindings = bindings::of_instance(&self.mysql, instance.row).await?;
+            for binding in &bindings {
+                if !bindings::claim_for_deletion(&self.mysql, binding, op, lease).await? {
+                    return Err(OsbError::Concurrency);
                 }
             }
-            if !bindings::of_instance(&self.mysql, instance.row).await?.is_empty() {
-                return Err(OsbError::Concurrency);
+            let mut accounts = retired_accounts::of_instance(&self.mysql, instance.row).await?;
+            accounts.extend(bindings.iter().map(|binding| binding.account.clone()));
+            for account in &accounts {
+                accounts::lock(&self.mysql, account).await?;
             }
-            Ok(databases::drop(&self.mysql, &instance.database).await?)
+            sessions::kill(&self.mysql, &accounts.iter().map(|account| (account.user.clone(), None)).collect::<Targets>()).await?;
+            databases::drop(&self.mysql, &instance.database).await?;
+            for account in &accounts {
+                accounts::drop(&self.mysql, account).await?;
+                retired_accounts::forget(&self.mysql, account).await?;
+            }
+            for binding in &bindings {
+                // a row that is gone was taken by a sweep, which has done the same
+                bindings::delete(&self.mysql, binding, instance, op).await?;
+            }
+            Ok(())
         };
         while_renewing(&self.mysql, Subject::Instance(instance.row), op, lease, work).await?;
-        if instances::release(&self.mysql, instance, op).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if instances::release(&self.mysql, instance, op, outcome).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

@@ -55,6 +55,9 @@ pub enum OsbError {
     /// The work goes on, and the platform cannot wait longer.
     #[error("The operation takes longer than a request may. It goes on; please try again later.")]
     TakesTooLong,
+    /// More requests than the broker works on at once.
+    #[error("The broker is busy. Please try again in a few seconds.")]
+    Overloaded,
     /// Anything else.
     #[error("An internal error occurred. The operator finds the cause in the broker's log.")]
     Internal(#[source] Cause),
@@ -93,6 +96,7 @@ impl OsbError {
             Self::Conflict(_) => 409,
             Self::Concurrency | Self::MaintenanceInfoConflict | Self::PlanQuotaExceeded { .. } | Self::UpdateNotSupported(_) => 422,
             Self::InsufficientCapacity => 507,
+            Self::Overloaded => 429,
             Self::Unavailable(_) | Self::TakesTooLong => 503,
             Self::Internal(_) => 500,
         }
@@ -113,6 +117,7 @@ impl OsbError {
             | Self::Conflict(_)
             | Self::Unavailable(_)
             | Self::TakesTooLong
+            | Self::Overloaded
             | Self::Internal(_) => None,
         }
     }
@@ -121,6 +126,7 @@ impl OsbError {
     pub fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Unavailable(_) | Self::TakesTooLong => Some(5),
+            Self::Overloaded => Some(2),
             _ => None,
         }
     }

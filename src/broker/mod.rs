@@ -2,12 +2,15 @@
 //! second, a mark third; side effects are gone before the row goes. So nothing can be orphaned, and any broker can finish or
 //! undo what a dead one began (`recover.rs`).
 
+mod audit;
 mod bind;
 mod capacity;
 mod deprovision;
 mod disk;
 mod error;
 mod fetch;
+mod janitor;
+mod progress;
 mod provision;
 mod recover;
 mod report;
@@ -19,10 +22,13 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
+pub use audit::Entry as AuditEntry;
 pub use bind::Bound;
 pub use capacity::CapacityReport;
+pub use deprovision::Deprovisioned;
 pub use error::{Aftermath, Cause, OsbError};
 pub use fetch::{LastOperation, OperationState};
+pub use progress::Progress;
 pub use provision::Provisioned;
 pub use report::InstanceReport;
 pub use unbind::Hints;
@@ -46,12 +52,13 @@ pub struct Broker {
     mysql: Mysql,
     settings: SharedSettings,
     figures: capacity::Cache,
+    audit: audit::Audit,
 }
 
 impl Broker {
     /// Puts one together; connects to nothing.
     pub fn new(mysql: Mysql, settings: SharedSettings) -> Self {
-        Self { mysql, settings, figures: capacity::Cache::default() }
+        Self { mysql, settings, figures: capacity::Cache::default(), audit: audit::Audit::default() }
     }
 
     /// The settings in force.

@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Broker, OsbError, Result, check_maintenance, find_plan, wait_for_others};
+use super::fetch::failed;
+use super::{Broker, OsbError, Progress, Result, check_maintenance, find_plan, wait_for_others};
 use crate::domain::catalog::Plan;
-use crate::domain::instance::{OpId, ProvisionRequest, Repeat};
+use crate::domain::instance::{InstanceState, OpId, ProvisionRequest, Repeat};
 use crate::domain::names;
 use crate::domain::parameters::ParametersOf;
 use crate::mysql::databases;
 use crate::mysql::instances::{self, Reservation};
+use crate::mysql::last_operations::Kind;
 use crate::mysql::operations::{Subject, while_renewing};
 
 /// How a provision ended.
@@ -18,6 +20,8 @@ pub enum Provisioned {
     Created,
     /// The same request as before.
     Existing,
+    /// The same request as before, which is not done yet; the platform may poll.
+    InProgress,
 }
 
 /// Whether a reserved instance was made.
@@ -33,14 +37,14 @@ impl Broker {
     /// # Errors
     /// 400 for what cannot be right, 409 for another instance under this id, 422 while somebody works on it, 507 when it does
     /// not fit; after each of them nothing is kept.
-    pub async fn provision(&self, request: &ProvisionRequest) -> Result<Provisioned> {
+    pub async fn provision(&self, request: &ProvisionRequest, progress: &Progress) -> Result<Provisioned> {
         let settings = self.settings();
         let (_, plan) = find_plan(&settings.catalog, &request.service_id, &request.plan_id)?;
         ParametersOf::Provision.check(&request.parameters)?;
         let since = Instant::now();
         loop {
             let Some(found) = instances::find(&self.mysql, &request.id).await? else {
-                match self.create(request, plan).await? {
+                match self.create(request, plan, progress).await? {
                     Attempt::Created => return Ok(Provisioned::Created),
                     Attempt::Taken => continue,
                 }
@@ -56,13 +60,16 @@ impl Broker {
                 Repeat::Conflict => {
                     return Err(OsbError::Conflict("A service instance with this id and other attributes exists.".to_owned()));
                 }
+                Repeat::Busy if progress.accepts_incomplete() && found.state == InstanceState::Creating && found.is_same_as(request) => {
+                    return Ok(Provisioned::InProgress);
+                }
                 Repeat::Busy => wait_for_others(since).await?,
                 Repeat::TakeOver => self.recover_instance(&found).await?,
             }
         }
     }
 
-    async fn create(&self, request: &ProvisionRequest, plan: &Plan) -> Result<Attempt> {
+    async fn create(&self, request: &ProvisionRequest, plan: &Plan, progress: &Progress) -> Result<Attempt> {
         check_maintenance(Some(plan), request.maintenance_version.as_deref())?;
         let text = |key: &str| request.parameters.get(key).and_then(serde_json::Value::as_str);
         let (charset, collation) = (text("charset"), text("collation"));
@@ -93,10 +100,13 @@ impl Broker {
             Reservation::Exists => return Ok(Attempt::Taken),
             Reservation::Full => return Err(OsbError::InsufficientCapacity),
         };
+        progress.begin();
         let work = databases::create(&self.mysql, &database, charset, collation);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
-            Ok(()) => instances::mark_ready(&self.mysql, row, &op).await,
-            Err(error) => Err(error),
+            // the request was answered with an error meanwhile: the platform will not have it
+            Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
+            Ok(()) => instances::mark_ready(&self.mysql, row, &op).await.map_err(OsbError::from),
+            Err(error) => Err(error.into()),
         };
         match outcome {
             Ok(true) => Ok(Attempt::Created),
@@ -106,18 +116,18 @@ impl Broker {
                 Err(OsbError::Concurrency)
             }
             Err(error) => {
-                self.undo_creation(request, &op).await;
-                Err(error.into())
+                self.undo_creation(request, &op, &error).await;
+                Err(error)
             }
         }
     }
 
     /// Takes back what this attempt did. When that fails too, the row stays `creating` and whoever comes after the lease
     /// finishes it: the platform's DELETE, a repeated PUT, or the sweep.
-    async fn undo_creation(&self, request: &ProvisionRequest, op: &OpId) {
+    async fn undo_creation(&self, request: &ProvisionRequest, op: &OpId, why: &OsbError) {
         let undone = async {
             match instances::find(&self.mysql, &request.id).await? {
-                Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op).await,
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op, &failed(Kind::Provision, why)).await,
                 _ => Ok(()),
             }
         };

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::deprovision::deleted;
 use super::{Broker, OsbError, Result};
 use crate::domain::binding::Binding;
 use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::mysql::last_operations::{self, Kind, Outcome};
 use crate::mysql::{bindings, instances};
 
 /// How often a broker looks for abandoned work.
@@ -25,33 +27,42 @@ impl Broker {
         }
         tracing::info!(instance = %instance.id, state = instance.state.as_str(), "finishing or undoing what another broker began");
         match to {
-            InstanceState::Updating => self.undo_update(instance, &op).await?,
-            _ => self.remove(instance, &op).await?,
+            InstanceState::Updating => {
+                self.undo_update(instance, &op).await?;
+                last_operations::record(&self.mysql, &instance.id, &interrupted(Kind::Update)).await?;
+            }
+            _ if instance.state == InstanceState::Creating => self.remove(instance, &op, &interrupted(Kind::Provision)).await?,
+            _ => self.remove(instance, &op, &deleted()).await?,
         }
         metrics::counter!("cf_mysql_operations_recovered_total", "kind" => instance.state.as_str()).increment(1);
         Ok(())
     }
 
     /// Takes an abandoned binding away, whether it was being made or being ended.
-    pub(super) async fn recover_binding(&self, binding: &Binding, database: &str) -> Result<()> {
+    pub(super) async fn recover_binding(&self, binding: &Binding, instance: &Instance) -> Result<()> {
         let (op, lease) = (OpId::new(), self.settings().server.lease());
         if !bindings::claim_for_deletion(&self.mysql, binding, &op, lease).await? {
             return Ok(());
         }
         tracing::info!(binding = %binding.id, state = binding.state.as_str(), "finishing or undoing what another broker began");
-        self.remove_binding(binding, database, &op).await?;
+        self.remove_binding(binding, instance, &op).await?;
         metrics::counter!("cf_mysql_operations_recovered_total", "kind" => "binding").increment(1);
         Ok(())
     }
 
-    /// One look for abandoned work. An instance with an abandoned binding is left to its own turn.
+    /// One look for abandoned work.
     ///
     /// # Errors
     /// Whatever keeps the database from answering; an error about one row does not keep the others waiting.
     pub async fn sweep(&self) -> Result<()> {
-        for (binding, database) in bindings::abandoned(&self.mysql).await? {
-            let result = self.recover_binding(&binding, &database).await;
-            report(result, binding.id.as_str());
+        for binding in bindings::abandoned(&self.mysql).await? {
+            // an instance that is going takes its bindings along
+            if let Some(instance) = instances::find_row(&self.mysql, binding.instance_row).await?
+                && instance.state != InstanceState::Deleting
+            {
+                let result = self.recover_binding(&binding, &instance).await;
+                report(result, binding.id.as_str());
+            }
         }
         for instance in instances::abandoned(&self.mysql).await? {
             let result = self.recover_instance(&instance).await;
@@ -69,6 +80,11 @@ impl Broker {
             }
         }
     }
+}
+
+fn interrupted(kind: Kind) -> Outcome {
+    let description = "The operation was interrupted and has been undone. Please try again.".to_owned();
+    Outcome { kind, succeeded: false, description, update_repeatable: true }
 }
 
 fn report(result: Result<()>, id: &str) {

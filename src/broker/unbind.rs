@@ -5,9 +5,10 @@ use std::time::Instant;
 use super::{Broker, OsbError, Result, wait_for_others};
 use crate::domain::binding::Binding;
 use crate::domain::ids::{BindingId, InstanceId};
-use crate::domain::instance::OpId;
+use crate::domain::instance::{Instance, OpId};
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::{accounts, bindings, instances, sessions};
+use crate::mysql::sessions::{self, Targets};
+use crate::mysql::{accounts, bindings, instances, retired_accounts};
 
 /// `service_id` and `plan_id` of a DELETE's query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,20 +61,28 @@ impl Broker {
             let instance = instances::find(&self.mysql, instance_id).await?.ok_or(OsbError::Gone)?;
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if bindings::claim_for_deletion(&self.mysql, &found, &op, lease).await? {
-                return self.remove_binding(&found, &instance.database, &op).await;
+                return self.remove_binding(&found, &instance, &op).await;
             }
             wait_for_others(since).await?;
         }
     }
 
-    /// The account, its sessions on every node, then the row. The caller holds `op`.
-    pub(super) async fn remove_binding(&self, binding: &Binding, database: &str, op: &OpId) -> Result<()> {
+    /// The account, its sessions on every node, then the row. An account that views, routines, triggers or events name as their
+    /// DEFINER is retired instead of dropped: they go on working, and nobody can log in. The caller holds `op`.
+    pub(super) async fn remove_binding(&self, binding: &Binding, instance: &Instance, op: &OpId) -> Result<()> {
+        let account = &binding.account;
         let work = async {
-            accounts::drop(&self.mysql, &binding.account).await?;
-            // DROP USER ends no session; a new one cannot begin any more
-            sessions::kill(&self.mysql, &sessions::Targets::from([(binding.account.user.clone(), None)])).await
+            if retired_accounts::is_definer(&self.mysql, account, &instance.database).await? {
+                retired_accounts::record(&self.mysql, account, instance.row).await?;
+                accounts::lock(&self.mysql, account).await?;
+                accounts::forget_password(&self.mysql, account).await?;
+            } else {
+                accounts::drop(&self.mysql, account).await?;
+            }
+            // neither ends a session; a new one cannot begin any more
+            sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await
         };
         while_renewing(&self.mysql, Subject::Binding(binding.row), op, self.settings().server.lease(), work).await?;
-        if bindings::delete(&self.mysql, binding, database, op).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if bindings::delete(&self.mysql, binding, instance, op).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

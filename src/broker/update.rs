@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::{Broker, OsbError, Result, check_maintenance, wait_for_others};
+use super::fetch::failed;
+use super::{Broker, OsbError, Progress, Result, check_maintenance, wait_for_others};
 use crate::domain::catalog::Plan;
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, OpId};
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{MB, to_mb};
 use crate::mysql::instances::{self, Change, UpdateStart};
+use crate::mysql::last_operations::{self, Kind};
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::{accounts, bindings, usage};
 
@@ -37,7 +39,7 @@ impl Broker {
     /// # Errors
     /// 400 for what cannot be right, 404 without an instance, 422 while somebody works on it and for what the plan forbids, 507
     /// when a larger plan does not fit; after each of them everything is as before.
-    pub async fn update(&self, request: &UpdateRequest) -> Result<()> {
+    pub async fn update(&self, request: &UpdateRequest, progress: &Progress) -> Result<()> {
         let settings = self.settings();
         if settings.catalog.service(&request.service_id).is_none() {
             return Err(OsbError::BadRequest("The field 'service_id' names no service of this broker.".to_owned()));
@@ -61,7 +63,7 @@ impl Broker {
                 target.as_ref().map(|plan| plan.id.as_str()).or(found.plan_id.as_deref()).and_then(|id| settings.catalog.plan(id));
             check_maintenance(effective, request.maintenance_version.as_deref())?;
             if let Some(plan) = &target {
-                match self.change_plan(&found, plan, request).await? {
+                match self.change_plan(&found, plan, request, progress).await? {
                     UpdateStart::Begun => {}
                     UpdateStart::Full => return Err(OsbError::InsufficientCapacity),
                     UpdateStart::Lost => {
@@ -91,7 +93,7 @@ impl Broker {
         Ok(Some(plan.clone()))
     }
 
-    async fn change_plan(&self, instance: &Instance, plan: &Plan, request: &UpdateRequest) -> Result<UpdateStart> {
+    async fn change_plan(&self, instance: &Instance, plan: &Plan, request: &UpdateRequest, progress: &Progress) -> Result<UpdateStart> {
         let settings = self.settings();
         if plan.max_storage_mb < instance.max_storage_mb {
             self.check_usage(instance, plan).await?;
@@ -114,6 +116,7 @@ impl Broker {
         if start != UpdateStart::Begun {
             return Ok(start);
         }
+        progress.begin();
         let work = self.limit_accounts(instance, plan.max_user_connections);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(instance.row), &op, lease, work).await {
             Ok(()) => instances::end_update(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from),
@@ -123,7 +126,11 @@ impl Broker {
             Ok(true) => Ok(UpdateStart::Begun),
             Ok(false) => Err(OsbError::Concurrency),
             Err(error) => {
-                if let Err(error) = self.undo_update(instance, &op).await {
+                let undone = async {
+                    self.undo_update(instance, &op).await?;
+                    Ok::<_, OsbError>(last_operations::record(&self.mysql, &instance.id, &failed(Kind::Update, &error)).await?)
+                };
+                if let Err(error) = undone.await {
                     tracing::warn!(instance = %instance.id, %error, "a failed update was not undone yet");
                 }
                 Err(error)

@@ -1,5 +1,6 @@
 //! The verbs. Wiring, no rules: nothing imports this, and only this imports clap.
 
+mod audit;
 mod capacity;
 mod check_config;
 mod dev;
@@ -43,6 +44,8 @@ enum Verb {
     Capacity(Report),
     /// List service instances, or show one.
     Instances(instances::Arguments),
+    /// Show who changed what, newest first.
+    Audit(audit::Arguments),
 }
 
 #[derive(Args)]
@@ -105,10 +108,7 @@ impl From<crate::broker::OsbError> for Failure {
 
 impl From<local_server::Error> for Failure {
     fn from(error: local_server::Error) -> Self {
-        match error {
-            local_server::Error::NotInstalled { .. } => Self::Missing(error.to_string()),
-            other => Self::Failed(other.into()),
-        }
+        if error.is_missing() { Self::Missing(error.to_string()) } else { Self::Failed(error.into()) }
     }
 }
 
@@ -145,6 +145,7 @@ pub async fn run() -> ExitCode {
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,
+        Verb::Audit(arguments) => audit::run(&arguments).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

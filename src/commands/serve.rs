@@ -83,6 +83,14 @@ impl Service {
             spawn(Box::pin(migrate_until_done(mysql.clone(), settings.clone())));
         }
         spawn(Box::pin(keep_moving_on(mysql)));
+        {
+            let broker = broker.clone();
+            spawn(Box::pin(async move { broker.keep_clean().await }));
+        }
+        {
+            let (broker, stop) = (broker.clone(), stop.clone());
+            tasks.spawn(async move { broker.keep_auditing(stop).await });
+        }
         spawn(Box::pin(async move { broker.keep_sweeping().await }));
         if current.quota_enforcer.enabled {
             let enforcer = Enforcer::new(Mysql::new(&current.enforcer_mysql()), settings);

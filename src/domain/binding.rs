@@ -76,11 +76,37 @@ pub struct Binding {
     pub state: BindingState,
     /// Who is working on it, while the state is not final.
     pub op: Option<OpId>,
+    /// The binding it replaces.
+    pub predecessor: Option<BindingId>,
+    /// Its time is over.
+    pub is_expired: bool,
+    /// When its time is over, as the API writes dates.
+    pub expires_at: Option<String>,
+    /// When it should be renewed, as the API writes dates.
+    pub renew_before: Option<String>,
     /// The one who works on it is still in time, by the database's clock.
     pub lease_live: bool,
 }
 
-/// What a platform asks for with a PUT of a binding, after parsing.
+/// What a platform asks for with a PUT of a binding, after parsing. With a predecessor, whatever is not given is the
+/// predecessor's (OSB row BR-2).
+#[derive(Debug, Clone, PartialEq)]
+pub struct AskedBinding {
+    /// The platform's id.
+    pub id: BindingId,
+    /// The offering.
+    pub service_id: Option<String>,
+    /// The plan.
+    pub plan_id: Option<String>,
+    /// `bind_resource.app_guid`, or the deprecated top-level one.
+    pub app_guid: Option<String>,
+    /// None where absent or null.
+    pub parameters: Option<Parameters>,
+    /// The binding to replace.
+    pub predecessor: Option<BindingId>,
+}
+
+/// A binding to be made, with everything known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BindRequest {
     /// The platform's id.
@@ -89,10 +115,12 @@ pub struct BindRequest {
     pub service_id: String,
     /// The plan.
     pub plan_id: String,
-    /// `bind_resource.app_guid`, or the deprecated top-level one.
+    /// The app it is for; none for service keys.
     pub app_guid: Option<String>,
-    /// Empty where absent or null.
+    /// What the platform passed on.
     pub parameters: Parameters,
+    /// The binding it replaces.
+    pub predecessor: Option<BindingId>,
 }
 
 impl BindRequest {
@@ -103,14 +131,22 @@ impl BindRequest {
 }
 
 impl Binding {
-    /// Decides a repeated PUT (OSB rows BI-2 to BI-4). The instance's current plan always counts as the same one,
-    /// because it may have changed since.
-    pub fn on_bind(&self, request: &BindRequest, current_plan: Option<&str>) -> Repeat {
-        let same_plan = self.plan_id == request.plan_id || current_plan == Some(request.plan_id.as_str());
-        let same = self.service_id == request.service_id
-            && same_plan
-            && self.app_guid == request.app_guid
-            && self.parameters == request.parameters;
+    /// Whether everything that is given agrees with this binding. The instance's current plan always counts as the same
+    /// one, because it may have changed since (OSB row BI-4). Without `complete`, what is not given agrees.
+    pub fn agrees_with(&self, asked: &AskedBinding, current_plan: Option<&str>, complete: bool) -> bool {
+        let service = asked.service_id.as_ref().is_none_or(|id| *id == self.service_id);
+        let plan = asked.plan_id.as_ref().is_none_or(|id| *id == self.plan_id || current_plan == Some(id.as_str()));
+        let app = if complete || asked.app_guid.is_some() { asked.app_guid == self.app_guid } else { true };
+        let parameters = match &asked.parameters {
+            Some(parameters) => *parameters == self.parameters,
+            None => !complete || self.parameters.is_empty(),
+        };
+        service && plan && app && parameters
+    }
+
+    /// Decides a repeated PUT (OSB rows BI-2 to BI-4, BR-5).
+    pub fn on_bind(&self, asked: &AskedBinding, current_plan: Option<&str>) -> Repeat {
+        let same = self.predecessor == asked.predecessor && self.agrees_with(asked, current_plan, asked.predecessor.is_none());
         match self.state {
             BindingState::Ready if same => Repeat::Same,
             BindingState::Ready => Repeat::Conflict,
@@ -140,18 +176,39 @@ mod tests {
             salt: "00".into(),
             state,
             op: None,
+            predecessor: None,
+            is_expired: false,
+            expires_at: None,
+            renew_before: None,
             lease_live,
         }
     }
 
-    fn request(plan: &str, app: Option<&str>) -> BindRequest {
-        BindRequest {
+    fn request(plan: &str, app: Option<&str>) -> AskedBinding {
+        AskedBinding {
             id: BindingId::from_stored("b1".into()),
-            service_id: "s".into(),
-            plan_id: plan.into(),
+            service_id: Some("s".into()),
+            plan_id: Some(plan.into()),
             app_guid: app.map(str::to_owned),
-            parameters: Parameters::new(),
+            parameters: None,
+            predecessor: None,
         }
+    }
+
+    #[test]
+    fn a_rotation_inherits_what_it_does_not_say() {
+        let rotated = Binding { predecessor: Some(BindingId::from_stored("b0".into())), ..binding(BindingState::Ready, false) };
+        let only = |predecessor: &str| AskedBinding {
+            service_id: None,
+            plan_id: None,
+            app_guid: None,
+            predecessor: Some(BindingId::from_stored(predecessor.into())),
+            ..request("p", None)
+        };
+        assert_eq!(rotated.on_bind(&only("b0"), Some("p")), Repeat::Same);
+        assert_eq!(rotated.on_bind(&only("other"), Some("p")), Repeat::Conflict);
+        assert_eq!(rotated.on_bind(&AskedBinding { app_guid: Some("b".into()), ..only("b0") }, Some("p")), Repeat::Conflict);
+        assert_eq!(rotated.on_bind(&request("p", Some("a")), Some("p")), Repeat::Conflict);
     }
 
     #[test]

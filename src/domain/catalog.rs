@@ -66,6 +66,30 @@ pub struct Plan {
     pub metadata: Option<Map<String, Value>>,
     /// The plan's maintenance version.
     pub maintenance_info: Option<MaintenanceInfo>,
+    /// Whether a binding can be replaced through `predecessor_binding_id` (OSB API 2.17).
+    #[serde(default = "yes")]
+    pub binding_rotatable: bool,
+    /// Seconds after which a binding's account stops working; never where it is missing.
+    pub binding_expires_after: Option<u64>,
+    /// Seconds before its end from which on a binding should be renewed; a quarter of its lifetime where it is missing.
+    pub binding_renew_before: Option<u64>,
+}
+
+/// How long bindings of a plan live. Seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindingLifetime {
+    /// From their creation to their end.
+    pub expires_after: u64,
+    /// Before their end.
+    pub renew_before: u64,
+}
+
+impl Plan {
+    /// How long bindings live; none: for ever.
+    pub fn binding_lifetime(&self) -> Option<BindingLifetime> {
+        self.binding_expires_after
+            .map(|expires_after| BindingLifetime { expires_after, renew_before: self.binding_renew_before.unwrap_or(expires_after / 4) })
+    }
 }
 
 /// The UAA client a platform creates for the dashboard.
@@ -171,6 +195,16 @@ impl Catalog {
                 found.push((at("max_user_connections"), "must be at least 1; leave it out for the default".to_owned()));
             }
             check_metadata(found, &at("metadata"), plan.metadata.as_ref());
+            if plan.binding_expires_after.is_some_and(|seconds| seconds == 0 || seconds > MAX_LIFETIME) {
+                found.push((at("binding_expires_after"), format!("must be from 1 to {MAX_LIFETIME} seconds")));
+            }
+            match (plan.binding_expires_after, plan.binding_renew_before) {
+                (None, Some(_)) => found.push((at("binding_renew_before"), "needs binding_expires_after".to_owned())),
+                (Some(end), Some(renew)) if renew >= end => {
+                    found.push((at("binding_renew_before"), "must be less than binding_expires_after".to_owned()));
+                }
+                _ => {}
+            }
             if let Some(info) = &plan.maintenance_info {
                 if semver::Version::parse(&info.version).is_err() {
                     found.push((at("maintenance_info.version"), "must be a semantic version such as 1.2.3".to_owned()));
@@ -185,6 +219,9 @@ impl Catalog {
 
 /// The old column that keeps the quota is a signed 32-bit integer of MB.
 pub const MAX_PLAN_MB: u64 = i32::MAX as u64;
+
+/// A hundred years in seconds: what dates of the server can hold.
+const MAX_LIFETIME: u64 = 100 * 365 * 24 * 3600;
 
 impl ServiceOffering {
     /// A plan of this offering by its id.

@@ -25,7 +25,10 @@ pub enum IdError {
 }
 
 fn parse(segment: &str) -> Result<String, IdError> {
-    let id = percent_decode_str(segment).decode_utf8().map_err(|_| IdError::NotUtf8)?;
+    check(&percent_decode_str(segment).decode_utf8().map_err(|_| IdError::NotUtf8)?)
+}
+
+fn check(id: &str) -> Result<String, IdError> {
     if id.is_empty() {
         return Err(IdError::Empty);
     }
@@ -35,7 +38,7 @@ fn parse(segment: &str) -> Result<String, IdError> {
     if id.chars().any(|c| c.is_control() || c == '/') {
         return Err(IdError::Forbidden);
     }
-    Ok(id.into_owned())
+    Ok(id.to_owned())
 }
 
 macro_rules! id {
@@ -51,6 +54,14 @@ macro_rules! id {
             /// [`IdError`] says what an id must be.
             pub fn parse(segment: &str) -> Result<Self, IdError> {
                 parse(segment).map(Self)
+            }
+
+            /// Checks an id that stands in a body, as it is.
+            ///
+            /// # Errors
+            /// [`IdError`] says what an id must be.
+            pub fn parse_text(text: &str) -> Result<Self, IdError> {
+                check(text).map(Self)
             }
 
             /// An id read back from the broker's own tables, where it was checked when it was written.

@@ -1,6 +1,11 @@
 //! Basic authentication (OSB rows AU-1 to AU-6): any configured pair; hashes compared in constant time, all of them, so that
 //! an answer takes as long for a wrong user as for a wrong password.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -30,8 +35,42 @@ pub(super) async fn authenticate(
             request.extensions_mut().insert(platform);
             Ok(next.call(request).await?.map_into_left_body())
         }
-        None => Ok(request.into_response(unauthorized()).map_into_right_body()),
+        None => {
+            let limit = api.broker.settings().server.failed_logins_per_minute;
+            let address = request.peer_addr().map(|address| address.ip());
+            let refusal = if api.logins.is_too_many(address, limit) { too_many() } else { unauthorized() };
+            Ok(request.into_response(refusal).map_into_right_body())
+        }
     }
+}
+
+/// Failed logins by address in the current minute. Only failures are counted and only failures are refused: behind a router all
+/// platforms share one address, and whoever guesses there must not lock them out.
+#[derive(Debug, Default)]
+pub(super) struct FailedLogins(Mutex<Option<(Instant, HashMap<IpAddr, u32>)>>);
+
+impl FailedLogins {
+    /// Counts a failure; whether there have been more than `limit`.
+    fn is_too_many(&self, address: Option<IpAddr>, limit: u32) -> bool {
+        let Some(address) = address else { return false };
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.as_ref().is_none_or(|(since, _)| since.elapsed() >= MINUTE) {
+            *minute = Some((Instant::now(), HashMap::new()));
+        }
+        let Some((_, counts)) = minute.as_mut() else { return false };
+        let count = counts.entry(address).or_insert(0);
+        *count = count.saturating_add(1);
+        *count > limit
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// 429.
+fn too_many() -> actix_web::HttpResponse {
+    let mut response = error::refusal(StatusCode::TOO_MANY_REQUESTS, "Too many failed logins. Please try again in a minute.");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    response
 }
 
 /// 401, without a hint which half was wrong.

@@ -93,6 +93,12 @@ pub(super) fn hints(request: &HttpRequest) -> Hints {
     hints
 }
 
+/// `accepts_incomplete=true`, exactly; the last one wins.
+pub(super) fn accepts_incomplete(request: &HttpRequest) -> bool {
+    let query = url::form_urlencoded::parse(request.query_string().as_bytes());
+    query.filter(|(key, _)| key == "accepts_incomplete").last().is_some_and(|(_, value)| value == "true")
+}
+
 fn bad(description: &str) -> OsbError {
     OsbError::BadRequest(description.to_owned())
 }

@@ -80,6 +80,9 @@ fn plan(service: &ServiceOffering, plan: &Plan, version: ApiVersion) -> Value {
             "service_binding": {"create": {"parameters": ParametersOf::Bind.schema()}},
         });
     }
+    if version >= ApiVersion::V2_17 {
+        object["binding_rotatable"] = plan.binding_rotatable.into();
+    }
     if version >= ApiVersion::V2_15 {
         object["plan_updateable"] = service.is_updateable(plan).into();
         if let Some(info) = &plan.maintenance_info {

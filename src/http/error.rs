@@ -53,7 +53,7 @@ impl From<OsbError> for Failure {
 
 impl From<(&'static str, IdError)> for Failure {
     fn from((name, error): (&'static str, IdError)) -> Self {
-        OsbError::BadRequest(format!("The id '{name}' in the path {error}.")).into()
+        OsbError::BadRequest(format!("The id '{name}' {error}.")).into()
     }
 }
 

@@ -1,18 +1,18 @@
 //! Service instances.
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::body::{Body, hints};
+use super::body::{Body, accepts_incomplete, hints};
 use super::error::{Failure, Result};
 use super::paths::InstancePath;
-use crate::broker::{LastOperation, OperationState, Provisioned, UpdateRequest};
+use crate::broker::{Deprovisioned, LastOperation, OperationState, Progress, Provisioned, UpdateRequest};
 use crate::domain::api_version::ApiVersion;
 use crate::domain::instance::ProvisionRequest;
 
 pub(super) async fn provision(api: web::Data<Api>, path: InstancePath, request: HttpRequest, bytes: web::Bytes) -> Result<HttpResponse> {
+    let accepts_incomplete = accepts_incomplete(&request);
     let body = Body::parse(&request, &bytes)?;
     let request = ProvisionRequest {
         id: path.0,
@@ -24,18 +24,28 @@ pub(super) async fn provision(api: web::Data<Api>, path: InstancePath, request: 
         context: body.object("context")?.unwrap_or_default(),
         maintenance_version: body.maintenance_version()?,
     };
-    let broker = api.broker.clone();
-    let provisioned = api.to_the_end.run(async move { broker.provision(&request).await }).await?;
-    let status = match provisioned {
-        Provisioned::Created => StatusCode::CREATED,
-        Provisioned::Existing => StatusCode::OK,
+    let (broker, progress) = (api.broker.clone(), Progress::new(accepts_incomplete));
+    let work = {
+        let progress = progress.clone();
+        async move { broker.provision(&request, &progress).await }
     };
-    Ok(HttpResponse::build(status).json(json!({})))
+    Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await? {
+        Some(Provisioned::Created) => HttpResponse::Created().json(json!({})),
+        Some(Provisioned::Existing) => HttpResponse::Ok().json(json!({})),
+        Some(Provisioned::InProgress) | None => accepted("provision"),
+    })
 }
 
 pub(super) async fn fetch(api: web::Data<Api>, path: InstancePath, version: ApiVersion) -> Result<HttpResponse> {
     let broker = api.broker.clone();
-    let instance = api.to_the_end.run(async move { broker.instance(&path.0).await }).await?;
+    let (instance, is_over) = api
+        .to_the_end
+        .run(async move {
+            let instance = broker.instance(&path.0).await?;
+            let is_over = broker.is_over_quota(&instance).await?;
+            Ok((instance, is_over))
+        })
+        .await?;
     let mut body = json!({"parameters": instance.parameters});
     let mut put = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -44,10 +54,12 @@ pub(super) async fn fetch(api: web::Data<Api>, path: InstancePath, version: ApiV
     };
     put("service_id", instance.service_id);
     put("plan_id", instance.plan_id);
-    if version >= ApiVersion::V2_17
-        && let Some(version) = instance.maintenance_version
-    {
-        body["maintenance_info"] = json!({"version": version});
+    if version >= ApiVersion::V2_17 {
+        let quota_state = if is_over { "over" } else { "ok" };
+        body["metadata"] = json!({"attributes": {"max_storage_mb": instance.max_storage_mb, "quota_state": quota_state}});
+        if let Some(version) = instance.maintenance_version {
+            body["maintenance_info"] = json!({"version": version});
+        }
     }
     Ok(HttpResponse::Ok().json(body))
 }
@@ -60,6 +72,7 @@ pub(super) async fn update(
     bytes: web::Bytes,
 ) -> Result<HttpResponse> {
     let failure = Failure::of_update(version);
+    let accepts_incomplete = accepts_incomplete(&request);
     let parse = || -> crate::broker::Result<UpdateRequest> {
         let body = Body::parse(&request, &bytes)?;
         Ok(UpdateRequest {
@@ -72,9 +85,15 @@ pub(super) async fn update(
         })
     };
     let request = parse().map_err(&failure)?;
-    let broker = api.broker.clone();
-    api.to_the_end.run(async move { broker.update(&request).await }).await.map_err(failure)?;
-    Ok(HttpResponse::Ok().json(json!({})))
+    let (broker, progress) = (api.broker.clone(), Progress::new(accepts_incomplete));
+    let work = {
+        let progress = progress.clone();
+        async move { broker.update(&request, &progress).await }
+    };
+    Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
+        Some(()) => HttpResponse::Ok().json(json!({})),
+        None => accepted("update"),
+    })
 }
 
 pub(super) async fn deprovision(
@@ -86,18 +105,29 @@ pub(super) async fn deprovision(
     let failure = Failure::of_deprovision(version);
     let hints = hints(&request);
     hints.require().map_err(&failure)?;
-    let broker = api.broker.clone();
-    api.to_the_end.run(async move { broker.deprovision(&path.0, &hints).await }).await.map_err(failure)?;
-    Ok(HttpResponse::Ok().json(json!({})))
+    let (broker, progress) = (api.broker.clone(), Progress::new(accepts_incomplete(&request)));
+    let work = {
+        let progress = progress.clone();
+        async move { broker.deprovision(&path.0, &hints, &progress).await }
+    };
+    Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
+        Some(Deprovisioned::Done) => HttpResponse::Ok().json(json!({})),
+        Some(Deprovisioned::InProgress) | None => accepted("deprovision"),
+    })
 }
 
-pub(super) async fn last_operation(api: web::Data<Api>, path: InstancePath) -> Result<HttpResponse> {
+pub(super) async fn last_operation(api: web::Data<Api>, path: InstancePath, version: ApiVersion) -> Result<HttpResponse> {
     let broker = api.broker.clone();
-    Ok(answer(api.to_the_end.run(async move { broker.last_operation(&path.0).await }).await?))
+    Ok(answer(api.to_the_end.run(async move { broker.last_operation(&path.0).await }).await?, version))
+}
+
+/// 202: the work goes on, and any broker answers the poll (OSB row SY-2).
+fn accepted(operation: &str) -> HttpResponse {
+    HttpResponse::Accepted().json(json!({"operation": operation}))
 }
 
 /// The answer to a poll; `Retry-After` while it goes on (OSB row LO-6).
-pub(super) fn answer(operation: LastOperation) -> HttpResponse {
+pub(super) fn answer(operation: LastOperation, version: ApiVersion) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     let state = match operation.state {
         OperationState::InProgress => {
@@ -105,6 +135,14 @@ pub(super) fn answer(operation: LastOperation) -> HttpResponse {
             "in progress"
         }
         OperationState::Succeeded => "succeeded",
+        OperationState::Failed => "failed",
     };
-    response.json(json!({"state": state, "description": operation.description}))
+    let mut body = json!({"state": state, "description": operation.description});
+    if let Some(aftermath) = operation.aftermath
+        && version >= ApiVersion::V2_16
+    {
+        body["instance_usable"] = aftermath.instance_usable.into();
+        body["update_repeatable"] = aftermath.update_repeatable.into();
+    }
+    response.json(body)
 }

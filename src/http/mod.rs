@@ -7,6 +7,7 @@ mod body;
 mod catalog;
 mod error;
 mod health;
+mod identity;
 mod instances;
 mod observe;
 mod paths;
@@ -39,6 +40,14 @@ pub struct Api {
     to_the_end: ToTheEnd,
     metrics: PrometheusHandle,
     draining: AtomicBool,
+    logins: auth::FailedLogins,
+}
+
+impl Api {
+    /// How long work may take before it is answered with 202.
+    fn sync_wait(&self) -> Duration {
+        self.broker.settings().server.sync_wait()
+    }
 }
 
 /// A broker that listens.
@@ -64,7 +73,13 @@ impl Application {
         let settings = broker.settings();
         let listener = TcpListener::bind((settings.server.bind_address.as_str(), settings.server.port))?;
         let port = listener.local_addr()?.port();
-        let api = Arc::new(Api { broker, to_the_end: ToTheEnd::new(), metrics, draining: AtomicBool::new(false) });
+        let api = Arc::new(Api {
+            broker,
+            to_the_end: ToTheEnd::new(settings.server.max_operations),
+            logins: auth::FailedLogins::default(),
+            metrics,
+            draining: AtomicBool::new(false),
+        });
         let data = web::Data::from(api.clone());
         let server = HttpServer::new(move || {
             App::new()

@@ -8,31 +8,35 @@ use actix_web::Error;
 use actix_web::HttpMessage as _;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use actix_web::web;
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
+use super::Api;
 use super::auth::Platform;
 use super::error::{self, Failure};
 use super::paths;
+use crate::broker::AuditEntry;
 
 const IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
-const ORIGINATING: &str = "X-Broker-API-Originating-Identity";
 const PLATFORM_REQUEST: &str = "X-Vcap-Request-Id";
 /// The longest identity that is echoed and logged.
 const MAX_IDENTITY: usize = 256;
 
 /// The middleware.
-pub(super) async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub(super) async fn observe(
+    api: web::Data<Api>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let sent = visible(request.headers(), IDENTITY.as_str());
     let identity = sent.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let platform_request = visible(request.headers(), PLATFORM_REQUEST).unwrap_or_default();
-    let user = originating_user(request.headers()).unwrap_or_default();
+    let originating = super::identity::read(request.headers());
     let method = request.method().clone();
     let (instance, binding) = paths::ids(request.uri().path());
     let (instance, binding) = (instance.map(|id| id.to_string()).unwrap_or_default(), binding.map(|id| id.to_string()).unwrap_or_default());
@@ -65,9 +69,25 @@ pub(super) async fn observe(request: ServiceRequest, next: Next<impl MessageBody
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                parent: &span, %method, route, status, duration_ms, outcome, instance, binding, platform, user, platform_request, cause, "request"
+                parent: &span, %method, route, status, duration_ms, outcome, instance, binding, platform, user = originating.user, platform_request, cause, "request"
             )
         };
+    }
+    if let Some(verb) = changing_verb(&method, &binding)
+        && route.starts_with("/v2/")
+        && response.request().extensions().get::<Platform>().is_some()
+    {
+        api.broker.audit(AuditEntry {
+            at: String::new(),
+            verb: verb.to_owned(),
+            instance: instance.clone(),
+            binding: binding.clone(),
+            status,
+            outcome: outcome.to_owned(),
+            platform: platform.clone(),
+            identity: originating.json,
+            request_identity: identity,
+        });
     }
     match status {
         500.. if status != 507 => line!(error),
@@ -75,6 +95,18 @@ pub(super) async fn observe(request: ServiceRequest, next: Next<impl MessageBody
         _ => line!(info),
     }
     Ok(response)
+}
+
+/// What the audit trail calls a request that changes something.
+fn changing_verb(method: &Method, binding: &str) -> Option<&'static str> {
+    match (method.as_str(), binding.is_empty()) {
+        ("PUT", true) => Some("provision"),
+        ("PATCH", true) => Some("update"),
+        ("DELETE", true) => Some("deprovision"),
+        ("PUT", false) => Some("bind"),
+        ("DELETE", false) => Some("unbind"),
+        _ => None,
+    }
 }
 
 /// The framework answers some faults (a body that is too large, a broken transfer) in plain text.
@@ -110,51 +142,4 @@ fn with_identity(mut response: actix_web::HttpResponse, identity: Option<&str>) 
 fn visible(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     (!text.is_empty() && text.len() <= MAX_IDENTITY && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
-}
-
-/// Who is behind a request, for the log: `user_id` of Cloud Foundry, `username` of Kubernetes (OSB API 2.17, "Originating
-/// Identity"). An identity that cannot be read never fails a request.
-fn originating_user(headers: &HeaderMap) -> Option<String> {
-    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let text = headers.get(ORIGINATING)?.to_str().ok()?;
-    let (_, value) = text.split_once(' ')?;
-    let value = value.trim();
-    let engines = [GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT), GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT)];
-    let decoded = engines
-        .iter()
-        .find_map(|engine| engine.decode(value).ok())
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-    let Some(identity) = decoded else {
-        tracing::warn!("the header 'X-Broker-API-Originating-Identity' could not be read");
-        return Some("unparsable".to_owned());
-    };
-    let user = ["user_id", "username"].iter().find_map(|key| identity.get(key)?.as_str())?;
-    Some(user.chars().filter(|c| !c.is_control()).take(MAX_IDENTITY).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(value: &str) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static("x-broker-api-originating-identity"), HeaderValue::from_str(value).unwrap());
-        originating_user(&headers)
-    }
-
-    #[test]
-    fn identities_in_every_base64_and_broken_ones() {
-        assert_eq!(user("cloudfoundry eyJ1c2VyX2lkIjoiNjgzZWE3NDgifQ==").as_deref(), Some("683ea748"));
-        assert_eq!(user("cloudfoundry eyJ1c2VyX2lkIjoiNjgzZWE3NDgifQ").as_deref(), Some("683ea748"));
-        assert_eq!(user("kubernetes eyJ1c2VybmFtZSI6Ij8_PyJ9").as_deref(), Some("???"));
-        assert_eq!(user("cloudfoundry %%%").as_deref(), Some("unparsable"));
-        assert_eq!(user("cloudfoundry"), None);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_identity_is_survived(value in "[ -~]{0,200}") {
-            let _ = user(&value);
-        }
-    }
 }

@@ -3,44 +3,96 @@
 //! actix worker, because those end at SIGTERM before their tasks do. Reads go the same way: a connection of the pool belongs to the
 //! runtime that opened it, and must outlive the workers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Cause, OsbError};
+use crate::broker::{Cause, OsbError, Progress};
 
-/// How long an answer may take: platforms give up at 60 s and begin to clean up.
+/// How long an answer may take: platforms give up at 60 s and begin to clean up (OSB row SY-3).
 const ANSWER_WITHIN: Duration = Duration::from_secs(50);
 
 /// The one way a handler calls the broker.
 pub struct ToTheEnd {
     tasks: TaskTracker,
     runtime: Handle,
+    places: Arc<Semaphore>,
 }
 
+type Answer<T> = Result<T, OsbError>;
+
 impl ToTheEnd {
-    /// Must be called on the main runtime.
-    pub(super) fn new() -> Self {
-        Self { tasks: TaskTracker::new(), runtime: Handle::current() }
+    /// Must be called on the main runtime. `at_once`: more operations than these are refused with 429.
+    pub(super) fn new(at_once: usize) -> Self {
+        Self { tasks: TaskTracker::new(), runtime: Handle::current(), places: Arc::new(Semaphore::new(at_once)) }
     }
 
-    /// Runs `work` and waits for it; past [`ANSWER_WITHIN`] the answer is 503 and the work goes on.
+    /// Runs `work` and waits for it.
     ///
     /// # Errors
-    /// The work's own; 500 when it panicked.
-    pub(super) async fn run<T: Send + 'static>(
+    /// The work's own; 429 when too much runs, 500 when it panicked, 503 when it takes too long (it goes on then).
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
+        tokio::time::timeout(ANSWER_WITHIN, self.spawn(work)?).await.map_or(Err(OsbError::TakesTooLong), joined)
+    }
+
+    /// As [`ToTheEnd::run`]; work that takes too long learns that it is not wanted any more, and undoes itself.
+    ///
+    /// # Errors
+    /// As [`ToTheEnd::run`].
+    pub(super) async fn run_or_give_up<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, OsbError>> + Send + 'static,
-    ) -> Result<T, OsbError> {
-        let task = self.tasks.spawn_on(tracing::Instrument::in_current_span(work), &self.runtime);
-        match tokio::time::timeout(ANSWER_WITHIN, task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => {
-                Err(OsbError::Internal(Cause::NoAnswer(if error.is_panic() { "it panicked" } else { "it was cancelled" }.to_owned())))
-            }
-            Err(_) => Err(OsbError::TakesTooLong),
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+        progress: &Progress,
+    ) -> Answer<T> {
+        let answer = self.run(work).await;
+        if matches!(answer, Err(OsbError::TakesTooLong)) {
+            progress.give_up();
         }
+        answer
+    }
+
+    /// Runs `work`; when the platform accepts that, waits only `wait` after everything that can be refused has been checked,
+    /// and none is the answer while the work goes on.
+    ///
+    /// # Errors
+    /// As [`ToTheEnd::run_or_give_up`].
+    pub(super) async fn run_or_leave<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+        progress: &Progress,
+        wait: Duration,
+    ) -> Answer<Option<T>> {
+        if !progress.accepts_incomplete() {
+            return self.run_or_give_up(work, progress).await.map(Some);
+        }
+        let mut task = self.spawn(work)?;
+        let enough = async {
+            progress.begun().await;
+            tokio::time::sleep(wait).await;
+        };
+        tokio::select! {
+            biased;
+            done = &mut task => joined(done).map(Some),
+            () = enough => Ok(None),
+            () = tokio::time::sleep(ANSWER_WITHIN) => {
+                progress.give_up();
+                Err(OsbError::TakesTooLong)
+            }
+        }
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<JoinHandle<Answer<T>>> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| OsbError::Overloaded)?;
+        let work = async move {
+            let done = work.await;
+            drop(place);
+            done
+        };
+        Ok(self.tasks.spawn_on(tracing::Instrument::in_current_span(work), &self.runtime))
     }
 
     /// Waits for what runs, at most `patience`.
@@ -50,4 +102,11 @@ impl ToTheEnd {
             tracing::warn!(operations = self.tasks.len(), "some operations did not end in time; another broker finishes or undoes them");
         }
     }
+}
+
+fn joined<T>(done: Result<Answer<T>, tokio::task::JoinError>) -> Answer<T> {
+    done.unwrap_or_else(|error| {
+        let how = if error.is_panic() { "it panicked" } else { "it was cancelled" };
+        Err(OsbError::Internal(Cause::NoAnswer(how.to_owned())))
+    })
 }

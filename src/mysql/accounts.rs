@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Error, Mysql, Result, quote};
 use crate::domain::binding::Account;
+use crate::domain::names::random_hex;
 use crate::domain::privileges;
 
 /// Steps B2 and B3: the account with its password, its connection limit and its rights on one database. Can be repeated.
@@ -38,6 +39,26 @@ pub async fn create(
 pub async fn drop(mysql: &Mysql, account: &Account) -> Result<()> {
     let statement = format!("DROP USER IF EXISTS {}", quote::account(account));
     mysql.send("drop an account", &statement, Error::doing("DROP USER")).await
+}
+
+/// Nobody can log in with the account any more; whoever is in stays in until `sessions::kill`. Objects it has defined work on. One
+/// that is gone is no error.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn lock(mysql: &Mysql, account: &Account) -> Result<()> {
+    let statement = format!("ALTER USER IF EXISTS {} ACCOUNT LOCK", quote::account(account));
+    mysql.send("lock an account", &statement, Error::doing("ALTER USER")).await
+}
+
+/// Gives the account a password nobody knows.
+///
+/// # Errors
+/// Whatever the server says; the password is not part of it.
+pub async fn forget_password(mysql: &Mysql, account: &Account) -> Result<()> {
+    let password = format!("p{}_0aA", random_hex(24));
+    let statement = format!("ALTER USER IF EXISTS {} IDENTIFIED BY {}", quote::account(account), quote::string(&password));
+    mysql.send("retire an account", &statement, Error::doing_secretly("ALTER USER")).await
 }
 
 /// Applies a connection limit to an account; one that is gone is no error.

@@ -6,17 +6,20 @@ use std::time::Duration;
 use sqlx::MySqlConnection;
 
 use super::instances::{json_object, json_text};
+use super::last_operations::{self, Kind, Outcome};
 use super::transact::End;
 use super::{Error, Mysql, Result, code, quote};
 use crate::domain::binding::{Account, BindRequest, Binding, BindingState};
+use crate::domain::catalog::BindingLifetime;
 use crate::domain::ids::{BindingId, InstanceId};
-use crate::domain::instance::OpId;
+use crate::domain::instance::{Instance, OpId};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, ",
-            "b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b ",
+            "b.secret_id, b.salt, b.state, b.op_id, b.predecessor_guid, b.is_expired OR COALESCE(b.expires_at <= UTC_TIMESTAMP(6), 0) AS is_expired, ",
+            "DATE_FORMAT(b.expires_at, '%Y-%m-%dT%H:%i:%s.0Z') AS expires_at, DATE_FORMAT(b.renew_before, '%Y-%m-%dT%H:%i:%s.0Z') AS renew_before, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b ",
             $rest
         )
     };
@@ -38,6 +41,10 @@ struct Row {
     salt: String,
     state: String,
     op_id: Option<String>,
+    predecessor_guid: Option<String>,
+    is_expired: i64,
+    expires_at: Option<String>,
+    renew_before: Option<String>,
     lease_live: i64,
 }
 
@@ -61,6 +68,10 @@ impl TryFrom<Row> for Binding {
             salt: row.salt,
             state,
             op: row.op_id.map(OpId),
+            predecessor: row.predecessor_guid.map(BindingId::from_stored),
+            is_expired: row.is_expired != 0,
+            expires_at: row.expires_at,
+            renew_before: row.renew_before,
             lease_live: row.lease_live != 0,
         })
     }
@@ -102,27 +113,45 @@ pub async fn of_instance(mysql: &Mysql, instance_row: i64) -> Result<Vec<Binding
         .await
 }
 
-/// Bindings whose operation nobody leads any more, each with its database.
+/// Bindings whose operation nobody leads any more.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn abandoned(mysql: &Mysql) -> Result<Vec<(Binding, String)>> {
+pub async fn abandoned(mysql: &Mysql) -> Result<Vec<Binding>> {
+    select_all(mysql, "find abandoned bindings", select!("WHERE b.lease_until <= UTC_TIMESTAMP(6) ORDER BY b.id LIMIT 100")).await
+}
+
+/// Bindings whose time is over and whose accounts still work.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn due(mysql: &Mysql) -> Result<Vec<Binding>> {
+    let query = select!("WHERE b.is_expired = 0 AND b.expires_at <= UTC_TIMESTAMP(6) AND b.state = 'ready' ORDER BY b.id LIMIT 100");
+    select_all(mysql, "find expired bindings", query).await
+}
+
+async fn select_all(mysql: &Mysql, what: &'static str, query: &'static str) -> Result<Vec<Binding>> {
     mysql
-        .repeat("find abandoned bindings", |mut connection| async move {
-            let rows: Vec<Row> = sqlx::query_as(select!("WHERE b.lease_until <= UTC_TIMESTAMP(6) ORDER BY b.id LIMIT 100"))
-                .fetch_all(&mut *connection)
+        .repeat(what, |mut connection| async move {
+            let rows: Vec<Row> = sqlx::query_as(query).fetch_all(&mut *connection).await.map_err(Error::doing("a look for bindings"))?;
+            rows.into_iter().map(Binding::try_from).collect()
+        })
+        .await
+}
+
+/// Notes that the account of an expired binding is locked and its sessions are ended.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn mark_expired(mysql: &Mysql, row: i64) -> Result<()> {
+    mysql
+        .repeat("mark a binding expired", |mut connection| async move {
+            sqlx::query("UPDATE service_bindings SET is_expired = 1, updated_at = UTC_TIMESTAMP(6) WHERE id = ?")
+                .bind(row)
+                .execute(&mut *connection)
                 .await
-                .map_err(Error::doing("a look for abandoned bindings"))?;
-            let mut found = Vec::with_capacity(rows.len());
-            for row in rows {
-                let database: Option<String> = sqlx::query_scalar("SELECT db_name FROM service_instances WHERE id = ?")
-                    .bind(row.service_instance_id)
-                    .fetch_optional(&mut *connection)
-                    .await
-                    .map_err(Error::doing("a look for abandoned bindings"))?;
-                found.push((Binding::try_from(row)?, database.unwrap_or_default()));
-            }
-            Ok(found)
+                .map_err(Error::doing("a note on an expired binding"))?;
+            Ok(())
         })
         .await
 }
@@ -176,6 +205,7 @@ pub async fn begin(
     instance_row: i64,
     request: &BindRequest,
     new: &NewAccount,
+    lifetime: Option<BindingLifetime>,
     op: &OpId,
     lease: Duration,
 ) -> Result<BindStart> {
@@ -183,8 +213,9 @@ pub async fn begin(
         .transact("begin a bind", |mut transaction| async move {
             let inserted = sqlx::query(
                 "INSERT INTO service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, parameters, read_only, username, host, \
-                 secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+                 secret_id, salt, predecessor_guid, expires_at, renew_before, state, op_id, lease_until, created_at, updated_at) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP() + INTERVAL ? SECOND, UTC_TIMESTAMP() + INTERVAL ? SECOND, 'creating', ?, \
+                 UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
             )
             .bind(instance_row)
             .bind(request.id.as_str())
@@ -197,6 +228,9 @@ pub async fn begin(
             .bind(&new.account.host)
             .bind(&new.secret_id)
             .bind(&new.salt)
+            .bind(request.predecessor.as_ref().map(BindingId::as_str))
+            .bind(lifetime.map(|lifetime| lifetime.expires_after))
+            .bind(lifetime.map(|lifetime| lifetime.expires_after.saturating_sub(lifetime.renew_before)))
             .bind(&op.0)
             .bind(lease.as_secs_f64())
             .execute(&mut *transaction)
@@ -290,7 +324,14 @@ pub async fn claim_for_deletion(mysql: &Mysql, binding: &Binding, op: &OpId, lea
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn delete(mysql: &Mysql, binding: &Binding, database: &str, op: &OpId) -> Result<bool> {
+pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &OpId) -> Result<bool> {
+    let outcome = Outcome {
+        kind: Kind::Unbind,
+        succeeded: true,
+        description: "The service binding is deleted.".to_owned(),
+        update_repeatable: false,
+    };
+    let outcome = &outcome;
     mysql
         .transact("delete a binding", |mut transaction| async move {
             let done = sqlx::query("DELETE FROM service_bindings WHERE id = ? AND op_id = ?")
@@ -306,12 +347,13 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, database: &str, op: &OpId)
                 forget_read_only(&mut transaction, &binding.account).await?;
             }
             sqlx::query("DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?")
-                .bind(database)
+                .bind(&instance.database)
                 .bind(&binding.account.user)
                 .bind(&binding.account.host)
                 .execute(&mut *transaction)
                 .await
                 .map_err(Error::doing("the last step of an unbind"))?;
+            last_operations::note(&mut transaction, &instance.id, Some(&binding.id), outcome).await?;
             Ok(End::Commit(transaction, true))
         })
         .await

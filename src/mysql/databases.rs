@@ -18,13 +18,39 @@ pub async fn create(mysql: &Mysql, database: &str, charset: Option<&str>, collat
     mysql.send("create a database", &statement, Error::doing("CREATE DATABASE")).await
 }
 
-/// Step D2.
+/// Step D2: table by table, so that the server never works on one statement for long (a Galera cluster stands still meanwhile),
+/// and an interrupted drop goes on where it was.
 ///
 /// # Errors
 /// Whatever the server says.
 pub async fn drop(mysql: &Mysql, database: &str) -> Result<()> {
+    for table in tables(mysql, database).await? {
+        // foreign keys between the tables of a database that goes are no obstacle
+        let statement = format!(
+            "SET SESSION foreign_key_checks = 0; DROP TABLE IF EXISTS {}.{}",
+            quote::identifier(database),
+            quote::identifier(&table)
+        );
+        let dropped = mysql.send("drop a table", &statement, Error::doing("DROP TABLE")).await;
+        // a table that cannot be dropped by itself goes with the database, or that says why
+        if let Err(error) = dropped {
+            tracing::debug!(database, %error, "a table was not dropped by itself");
+        }
+    }
     let statement = format!("DROP DATABASE IF EXISTS {}", quote::identifier(database));
     mysql.send("drop a database", &statement, Error::doing("DROP DATABASE")).await
+}
+
+async fn tables(mysql: &Mysql, database: &str) -> Result<Vec<String>> {
+    mysql
+        .repeat("list the tables of a database", |mut connection| async move {
+            sqlx::query_scalar("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'")
+                .bind(database)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(Error::doing("a list of tables"))
+        })
+        .await
 }
 
 /// Whether the server knows a character set, a collation, and both together.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sqlx::MySqlConnection;
 
+use super::last_operations::{self, Outcome};
 use super::transact::End;
 use super::{Error, Mysql, Result, code};
 use crate::domain::ids::InstanceId;
@@ -95,6 +96,23 @@ async fn find_in(connection: &mut MySqlConnection, id: &InstanceId) -> Result<Op
 /// Whatever keeps the database from answering.
 pub async fn find(mysql: &Mysql, id: &InstanceId) -> Result<Option<Instance>> {
     mysql.repeat("find an instance", |mut connection| async move { find_in(&mut connection, id).await }).await
+}
+
+/// The instance of this row, in whatever state.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn find_row(mysql: &Mysql, row: i64) -> Result<Option<Instance>> {
+    mysql
+        .repeat("find an instance", |mut connection| async move {
+            let found: Option<Row> = sqlx::query_as(select!("WHERE id = ?"))
+                .bind(row)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(Error::doing("a look at an instance"))?;
+            found.map(Instance::try_from).transpose()
+        })
+        .await
 }
 
 /// Every instance, oldest first.
@@ -277,11 +295,11 @@ pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
         .await
 }
 
-/// Step D3: the row goes, with it what the enforcer noted of its database, and its room is free again. False: the lease was lost and somebody else has the row.
+/// Step D3: the row goes, with it what the enforcer noted of its database; its room is free again, and the outcome is remembered. False: the lease was lost and somebody else has the row.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId) -> Result<bool> {
+pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<bool> {
     mysql
         .transact("release", |mut transaction| async move {
             let reserved: Option<u64> =
@@ -301,6 +319,7 @@ pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId) -> Result<bo
             for forget in ["DELETE FROM quota_revocations WHERE db_name = ?", "DELETE FROM quota_violations WHERE db_name = ?"] {
                 sqlx::query(forget).bind(&instance.database).execute(&mut *transaction).await.map_err(Error::doing("a release"))?;
             }
+            last_operations::note(&mut transaction, &instance.id, None, outcome).await?;
             give_back(&mut transaction, reserved).await?;
             Ok(End::Commit(transaction, true))
         })
@@ -404,6 +423,7 @@ pub async fn end_update(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> 
             .execute(&mut *transaction)
             .await
             .map_err(Error::doing("the end of an update"))?;
+            last_operations::forget(&mut transaction, row).await?;
             give_back(&mut transaction, reserved.saturating_sub(change.reserved_bytes)).await?;
             Ok(End::Commit(transaction, true))
         })

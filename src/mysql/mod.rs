@@ -5,18 +5,21 @@
 
 pub mod accounts;
 pub mod app_session;
+pub mod audit_trail;
 pub mod bindings;
 pub mod capacity;
 pub mod databases;
 mod dialect;
 mod error;
 pub mod instances;
+pub mod last_operations;
 pub mod leader;
 mod nodes;
 pub mod operations;
 pub mod operator_accounts;
 pub mod quota;
 mod quote;
+pub mod retired_accounts;
 pub mod schema;
 pub mod server;
 pub mod sessions;

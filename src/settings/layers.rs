@@ -81,7 +81,7 @@ impl Layers {
         for name in self.sections.keys() {
             problems.add(
                 name.as_str(),
-                "is not a known section (known are server, mysql, capacity, quota_enforcer, bindings, services, logging)",
+                "is not a known section (known are server, mysql, capacity, quota_enforcer, bindings, services, audit, logging)",
             );
         }
     }

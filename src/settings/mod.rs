@@ -1,6 +1,7 @@
 //! What operators set: compiled-in default, then their file, then the environment. The only folder that imports `config`;
 //! one section a file, each with a `check` that reports every problem it has.
 
+mod audit;
 mod bindings;
 mod capacity;
 mod layers;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use audit::AuditSettings;
 pub use bindings::BindingsSettings;
 pub use capacity::{CapacitySettings, Overhead};
 pub use logging::{LogFormat, LogLevel, LoggingSettings};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub bindings: BindingsSettings,
     /// What is for sale.
     pub catalog: Catalog,
+    /// The trail of changes.
+    pub audit: AuditSettings,
     /// Logs.
     pub logging: LoggingSettings,
 }
@@ -111,6 +115,7 @@ impl Settings {
             quota_enforcer: layers.section("quota_enforcer", &mut problems),
             bindings: layers.section("bindings", &mut problems),
             catalog: Catalog { services: layers.section::<Vec<ServiceOffering>>("services", &mut problems) },
+            audit: layers.section("audit", &mut problems),
             logging: layers.section("logging", &mut problems),
         };
         layers.refuse_the_rest(&mut problems);
@@ -119,6 +124,7 @@ impl Settings {
         settings.capacity.check(&mut problems);
         settings.quota_enforcer.check(&mut problems);
         settings.bindings.check(&mut problems);
+        settings.audit.check(&mut problems);
         for (path, text) in settings.catalog.problems() {
             problems.add(format!("services{path}"), text);
         }

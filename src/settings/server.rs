@@ -30,6 +30,10 @@ pub struct ServerSettings {
     pub sync_wait: f64,
     /// Seconds after which another broker may finish or undo what a dead one began.
     pub operation_lease: f64,
+    /// Requests worked on at once; more are 429.
+    pub max_operations: usize,
+    /// Of one address; more are 429.
+    pub failed_logins_per_minute: u32,
     /// Whether `/metrics` and `/info` ask for the broker's credentials.
     pub protect_operator_endpoints: bool,
 }
@@ -59,6 +63,11 @@ pub struct Credential {
 }
 
 impl ServerSettings {
+    /// How long work may take before it is answered with 202.
+    pub fn sync_wait(&self) -> Duration {
+        Duration::from_secs_f64(self.sync_wait)
+    }
+
     /// The lease of an operation.
     pub fn lease(&self) -> Duration {
         Duration::from_secs_f64(self.operation_lease)
@@ -100,6 +109,12 @@ impl ServerSettings {
         }
         if !(0.0..=50.0).contains(&self.sync_wait) {
             problems.add("server.sync_wait", "must be a number of seconds from 0 to 50");
+        }
+        if !(1..=100_000).contains(&self.max_operations) {
+            problems.add("server.max_operations", "must be from 1 to 100000");
+        }
+        if self.failed_logins_per_minute == 0 {
+            problems.add("server.failed_logins_per_minute", "must be at least 1");
         }
         if !(1.0..=3600.0).contains(&self.operation_lease) {
             problems.add("server.operation_lease", "must be a number of seconds from 1 to 3600");

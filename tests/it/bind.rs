@@ -51,7 +51,9 @@ async fn the_same_request_again_gets_the_same_credentials() {
     for key in ["username", "password"] {
         assert_ne!(first["credentials"][key], other["credentials"][key]);
     }
-    for (field, value) in [("bind_resource", json!({"app_guid": "a2"})), ("plan_id", json!(PLAN_LARGE)), ("parameters", json!({"read-only": true}))] {
+    for (field, value) in
+        [("bind_resource", json!({"app_guid": "a2"})), ("plan_id", json!(PLAN_LARGE)), ("parameters", json!({"read-only": true}))]
+    {
         let mut body = bind_body();
         body[field] = value;
         osb.put(&binding("i1", "b1"), &body).await.expect(409);

@@ -1,5 +1,5 @@
-use crate::support::bed::{PLAN_FIXED, PLAN_SMALL};
 use crate::support::Bed;
+use crate::support::bed::{PLAN_FIXED, PLAN_SMALL};
 use reqwest::Method;
 use serde_json::json;
 

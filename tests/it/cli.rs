@@ -86,7 +86,11 @@ async fn capacity_and_instances_for_people_and_for_scripts() {
 
 #[tokio::test]
 async fn figures_are_read_from_the_server() {
-    let bed = Bed::prepare(shared_server(), &BedOptions { settings: json!({"capacity": {"overhead": "auto", "gcache_size": 12}}), ..BedOptions::default() }).await;
+    let bed = Bed::prepare(
+        shared_server(),
+        &BedOptions { settings: json!({"capacity": {"overhead": "auto", "gcache_size": 12}}), ..BedOptions::default() },
+    )
+    .await;
     assert_eq!(with_config(&bed, &["migrate"]).0, 0);
     let (_, stdout, _) = with_config(&bed, &["capacity", "--json"]);
     let overhead = &serde_json::from_str::<Value>(&stdout).unwrap()["overhead"];

@@ -26,7 +26,14 @@ async fn four_brokers_and_64_clients_sell_exactly_what_there_is() {
     assert_eq!(counts, HashMap::from([(201, 100), (507, 92)]), "100 plans of 5 MB in 500 MB");
     assert_eq!(bed.reserved_mb().await, 500);
     assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await, 100);
-    assert_eq!(bed.number(&format!("SELECT COUNT(*) FROM information_schema.SCHEMATA JOIN {}.service_instances ON SCHEMA_NAME = db_name", bed.database)).await, 100);
+    assert_eq!(
+        bed.number(&format!(
+            "SELECT COUNT(*) FROM information_schema.SCHEMATA JOIN {}.service_instances ON SCHEMA_NAME = db_name",
+            bed.database
+        ))
+        .await,
+        100
+    );
 
     let deletions = (0..64).map(|client| {
         let osb = bed.clients[(client + 1) % 4].clone();

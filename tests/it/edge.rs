@@ -50,7 +50,9 @@ async fn the_version_comes_before_the_body() {
     let bed = Bed::new().await;
     let osb = bed.osb();
     for (name, path) in PATHS {
-        let with = |version: &'static str| osb.send(osb.bare(method(name), path).basic_auth(ADMIN, Some(&osb.password)).header("X-Broker-API-Version", version).body("{"));
+        let with = |version: &'static str| {
+            osb.send(osb.bare(method(name), path).basic_auth(ADMIN, Some(&osb.password)).header("X-Broker-API-Version", version).body("{"))
+        };
         for malformed in ["", "2", "abc"] {
             with(malformed).await.expect(400);
         }
@@ -63,7 +65,8 @@ async fn the_version_comes_before_the_body() {
     for version in ["2.11", "2.15", "2.17", "2.99"] {
         osb.speaking(version).get("/v2/catalog").await.expect(200);
     }
-    let old_school = Bed::with(BedOptions { settings: json!({"server": {"missing_api_version_status": 412}}), ..BedOptions::default() }).await;
+    let old_school =
+        Bed::with(BedOptions { settings: json!({"server": {"missing_api_version_status": 412}}), ..BedOptions::default() }).await;
     let osb = old_school.osb();
     assert_eq!(osb.send(osb.bare(Method::GET, "/v2/catalog").basic_auth(ADMIN, Some(&osb.password))).await.status, 412);
 }
@@ -130,7 +133,9 @@ async fn bodies_that_are_none() {
             assert!(answer["description"].as_str().unwrap().contains(missing), "{answer}");
         }
     }
-    for (field, value) in [("service_id", json!("nonsense")), ("plan_id", json!("nonsense")), ("parameters", json!([])), ("context", json!("x"))] {
+    for (field, value) in
+        [("service_id", json!("nonsense")), ("plan_id", json!("nonsense")), ("parameters", json!([])), ("context", json!("x"))]
+    {
         let mut body = provision_body(PLAN_SMALL);
         body[field] = value;
         let answer = osb.put(&instance("i1"), &body).await.expect(400);
@@ -159,7 +164,11 @@ async fn queries_of_all_kinds() {
     assert_eq!(delete(&format!("{i}?service_id=&plan_id={PLAN_SMALL}")).await, 400);
     assert_eq!(delete("/v2/service_instances/nowhere").await, 400);
     assert_eq!(delete(b).await, 400);
-    assert_eq!(delete("/v2/service_instances/i1/service_bindings/nowhere").await, 410, "existence first: both public checkers agree on this only");
+    assert_eq!(
+        delete("/v2/service_instances/i1/service_bindings/nowhere").await,
+        410,
+        "existence first: both public checkers agree on this only"
+    );
     assert_eq!(delete(&format!("{b}?service_id=stale&plan_id=stale")).await, 200, "a platform can always clean up");
     assert_eq!(delete(&format!("{i}?plan_id={PLAN_SMALL}&service_id=x&service_id={SERVICE}&x&operation=")).await, 200);
 }
@@ -175,13 +184,18 @@ async fn a_doubled_slash_and_a_wrong_method() {
     osb.send(osb.bare(Method::GET, "/nothing")).await.expect(404);
     osb.send(osb.request(Method::PUT, "/v2/service_instances/a%2Fb").json(&provision_body(PLAN_SMALL))).await.expect(400);
     osb.send(osb.request(Method::PUT, "/v2/service_instances/%FF").json(&provision_body(PLAN_SMALL))).await.expect(400);
-    osb.send(osb.request(Method::PUT, &format!("/v2/service_instances/{}", "x".repeat(256))).json(&provision_body(PLAN_SMALL))).await.expect(400);
-    osb.send(osb.request(Method::PUT, &format!("/v2/service_instances/{}", "x".repeat(255))).json(&provision_body(PLAN_SMALL))).await.expect(201);
+    osb.send(osb.request(Method::PUT, &format!("/v2/service_instances/{}", "x".repeat(256))).json(&provision_body(PLAN_SMALL)))
+        .await
+        .expect(400);
+    osb.send(osb.request(Method::PUT, &format!("/v2/service_instances/{}", "x".repeat(255))).json(&provision_body(PLAN_SMALL)))
+        .await
+        .expect(201);
 }
 
 #[tokio::test]
 async fn two_pairs_of_credentials_make_a_rotation_without_an_outage() {
-    let second = json!([{"username": "admin", "password": "one:with:colons"}, {"username": "ädmin", "password": "zwei", "platform": "k8s"}]);
+    let second =
+        json!([{"username": "admin", "password": "one:with:colons"}, {"username": "ädmin", "password": "zwei", "platform": "k8s"}]);
     let bed = Bed::with(BedOptions { brokers: 1, settings: json!({"server": {"credentials": second}}), ..BedOptions::default() }).await;
     let osb: &Osb = bed.osb();
     for (user, password, status) in [("admin", "one:with:colons", 200), ("ädmin", "zwei", 200), ("admin", "zwei", 401)] {

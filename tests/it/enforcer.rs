@@ -17,7 +17,8 @@ fn enforcing() -> BedOptions {
 
 /// One pass as a process of its own.
 fn once(bed: &Bed) -> Value {
-    let arguments: Vec<&OsStr> = vec!["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
+    let arguments: Vec<&OsStr> =
+        vec!["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
     let (code, stdout, stderr) = run(&arguments, &[]);
     assert_eq!(code, 0, "{stderr}");
     serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}"))
@@ -79,7 +80,13 @@ async fn over_quota_reading_and_deleting_stay_and_everything_that_stores_goes() 
     reader.execute("DELETE FROM t").await.unwrap();
     reader.execute("DROP VIEW v").await.unwrap();
     eventually("writing is given back", async || (!is_denied(&bound, MEGABYTE).await).then_some(())).await;
-    for statement in ["UPDATE t SET body = 'y'", "ALTER TABLE t ADD COLUMN more INT", "CREATE PROCEDURE p() SELECT 1", "DROP PROCEDURE p", "TRUNCATE TABLE t"] {
+    for statement in [
+        "UPDATE t SET body = 'y'",
+        "ALTER TABLE t ADD COLUMN more INT",
+        "CREATE PROCEDURE p() SELECT 1",
+        "DROP PROCEDURE p",
+        "TRUNCATE TABLE t",
+    ] {
         assert!(!is_denied(&bound, statement).await, "{statement}");
     }
     assert_eq!(bed.number("SELECT COUNT(*) FROM quota_revocations").await + bed.number("SELECT COUNT(*) FROM quota_violations").await, 0);
@@ -101,7 +108,10 @@ async fn a_pass_of_its_own_reports_what_it_saw_and_did() {
     );
     assert!(is_denied(&bound, MEGABYTE).await);
     let again = once(&bed);
-    assert_eq!((&again["violators"], &again["over"], &again["revoked"], &again["sessions_ended"]), (&json!(0), &json!(1), &json!(0), &json!(0)));
+    assert_eq!(
+        (&again["violators"], &again["over"], &again["revoked"], &again["sessions_ended"]),
+        (&json!(0), &json!(1), &json!(0), &json!(0))
+    );
     app(&bound).await.unwrap().execute("TRUNCATE TABLE t").await.unwrap();
     let back = once(&bed);
     assert_eq!((&back["reformers"], &back["restored"], &back["over"]), (&json!(1), &json!(1), &json!(0)), "{back}");
@@ -144,7 +154,8 @@ async fn ignored_users_keep_their_rights_and_their_sessions() {
     let (bound, mut session) = instance_with_table(&bed, "i1").await;
     let database = bed.database_of("i1").await;
     let user = format!("backup-{}", crate::support::unique());
-    bed.execute(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'pw'; GRANT ALL ON `{}`.* TO '{user}'@'%'", database.replace('_', "\\_"))).await;
+    bed.execute(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'pw'; GRANT ALL ON `{}`.* TO '{user}'@'%'", database.replace('_', "\\_")))
+        .await;
     bed.change_settings(&json!({"quota_enforcer": {"ignored_users": [user]}}));
     let mut backup = AppSession::connect(&bed.server, &user, "pw", &database).await.unwrap();
     fill(&mut session, 6).await;
@@ -172,7 +183,11 @@ async fn a_grant_by_an_operator_with_the_plain_name_is_found_and_given_back_as_i
         session.execute("TRUNCATE TABLE t").await.unwrap();
         once(&bed);
         assert_eq!(bed.number(&writes).await, 1);
-        assert_eq!(bed.number(&format!("SELECT COUNT(*) FROM mysql.db WHERE User = '{user}' AND Create_priv = 'Y'")).await, 0, "no more than it had");
+        assert_eq!(
+            bed.number(&format!("SELECT COUNT(*) FROM mysql.db WHERE User = '{user}' AND Create_priv = 'Y'")).await,
+            0,
+            "no more than it had"
+        );
     }
     assert_eq!(report["failures"], 0, "{report}");
     bed.execute(&format!("DROP USER '{user}'@'127.0.0.1'")).await;
@@ -185,7 +200,11 @@ async fn what_a_crash_left_half_done_is_repaired() {
     fill(&mut session, 6).await;
     let database = bed.database_of("i1").await;
     // written down, and then killed: nothing is revoked, nobody's session ended
-    bed.execute(&format!("INSERT INTO {}.quota_violations (db_name, watermarks, since) VALUES ('{database}', '', UTC_TIMESTAMP())", bed.database)).await;
+    bed.execute(&format!(
+        "INSERT INTO {}.quota_violations (db_name, watermarks, since) VALUES ('{database}', '', UTC_TIMESTAMP())",
+        bed.database
+    ))
+    .await;
     let report = once(&bed);
     assert_eq!((&report["over"], &report["revoked"], &report["sessions_ended"]), (&json!(1), &json!(1), &json!(1)), "{report}");
     assert!(is_denied(&bound, MEGABYTE).await);
@@ -212,7 +231,8 @@ async fn an_error_about_one_database_does_not_stop_the_others() {
         bed.enforcer_account,
     ))
     .await;
-    let arguments: Vec<&OsStr> = vec!["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
+    let arguments: Vec<&OsStr> =
+        vec!["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
     let (code, stdout, stderr) = run(&arguments, &[]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, &report["failures"]), (1, &json!(1)), "{report} {stderr}");
@@ -248,7 +268,11 @@ async fn pause_and_ignored_users_change_without_a_restart() {
     enforcer.wait_for("it is in force", |line| (line.contains("is in force") && line.contains("\"pause\":1.0")).then_some(())).await;
     bed.change_settings(&json!({"quota_enforcer": {"pause": 3.5, "ignored_users": ["somebody"]}}));
     enforcer.signal(rustix::process::Signal::HUP);
-    enforcer.wait_for("the change", |line| (line.contains("SIGHUP") && line.contains("\"pause\":3.5") && line.contains("somebody")).then_some(())).await;
+    enforcer
+        .wait_for("the change", |line| {
+            (line.contains("SIGHUP") && line.contains("\"pause\":3.5") && line.contains("somebody")).then_some(())
+        })
+        .await;
     bed.change_settings(&json!({"quota_enforcer": {"pause": 0.1}, "server": {"port": "eighty"}}));
     enforcer.signal(rustix::process::Signal::HUP);
     enforcer

@@ -106,7 +106,8 @@ async fn odd_tables_of_a_tenant_are_counted() {
         session.execute(&format!("CREATE TABLE `{name}` (body LONGBLOB) STATS_PERSISTENT=1 STATS_AUTO_RECALC=0")).await.unwrap();
         session.execute(&format!("INSERT INTO `{name}` VALUES (REPEAT('x', 900000))")).await.unwrap();
     }
-    let arguments: [&std::ffi::OsStr; 5] = ["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
+    let arguments: [&std::ffi::OsStr; 5] =
+        ["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
     let (code, stdout, stderr) = crate::support::broker::run(&arguments, &[]);
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["violators"], 1, "{stdout} {}", is_mariadb());

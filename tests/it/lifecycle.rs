@@ -14,8 +14,10 @@ async fn an_instance_from_its_beginning_to_its_end() {
     assert_eq!(bed.reserved_mb().await, 5);
     assert_eq!(osb.provision("i1").await.expect(200), json!({}));
 
-    let fetched = osb.get(&instance("i1")).await.expect(200);
+    let fetched = osb.speaking("2.16").get(&instance("i1")).await.expect(200);
     assert_eq!(fetched, json!({"service_id": SERVICE, "plan_id": PLAN_SMALL, "parameters": {}}));
+    let newest = osb.get(&instance("i1")).await.expect(200);
+    assert_eq!(newest["metadata"]["attributes"], json!({"max_storage_mb": 5, "quota_state": "ok"}));
     assert_eq!(osb.get("/v2/service_instances/i1/last_operation").await.expect(200)["state"], "succeeded");
 
     osb.bind("i1", "b1").await.expect(201);
@@ -35,9 +37,12 @@ async fn another_instance_under_the_same_id_is_a_conflict() {
     let bed = Bed::new().await;
     let osb = bed.osb();
     osb.provision("i1").await.expect(201);
-    for (field, value) in
-        [("plan_id", json!(PLAN_LARGE)), ("organization_guid", json!("o2")), ("space_guid", json!("s2")), ("parameters", json!({"charset": "latin1"}))]
-    {
+    for (field, value) in [
+        ("plan_id", json!(PLAN_LARGE)),
+        ("organization_guid", json!("o2")),
+        ("space_guid", json!("s2")),
+        ("parameters", json!({"charset": "latin1"})),
+    ] {
         let mut body = provision_body(PLAN_SMALL);
         body[field] = value;
         osb.put(&instance("i1"), &body).await.expect(409);
@@ -119,7 +124,19 @@ async fn maintenance_versions() {
 #[tokio::test]
 async fn ids_are_compared_byte_by_byte() {
     let bed = Bed::new().await;
-    let ids = ["a-b", "a_b", "A-B", "i1", "I1", "é", "e\u{301}", "i1 ", "3f6a0d52-9d3c-4b6e-8a51-0c2f6f9d7e10", "3F6A0D52-9D3C-4B6E-8A51-0C2F6F9D7E10", "😀"];
+    let ids = [
+        "a-b",
+        "a_b",
+        "A-B",
+        "i1",
+        "I1",
+        "é",
+        "e\u{301}",
+        "i1 ",
+        "3f6a0d52-9d3c-4b6e-8a51-0c2f6f9d7e10",
+        "3F6A0D52-9D3C-4B6E-8A51-0C2F6F9D7E10",
+        "😀",
+    ];
     for id in ids {
         bed.osb().provision(id).await.expect(201);
     }
@@ -143,7 +160,8 @@ async fn a_tenant_has_a_database_and_no_more() {
     let sibling = database.replacen('_', "x", 2).replacen("cfx", "cf_", 1);
     let refused = app.execute(&format!("CREATE DATABASE `{sibling}`")).await.unwrap_err();
     assert_eq!(refused.code(), None, "1044 is an access error: {refused}");
-    for statement in [format!("SELECT * FROM {}.capacity", bed.database), "SELECT * FROM mysql.user".to_owned(), "CREATE USER x".to_owned()] {
+    for statement in [format!("SELECT * FROM {}.capacity", bed.database), "SELECT * FROM mysql.user".to_owned(), "CREATE USER x".to_owned()]
+    {
         app.execute(&statement).await.unwrap_err();
     }
     // a database that its tenant has dropped is no obstacle

@@ -37,7 +37,10 @@ async fn an_existing_installation_is_taken_over_in_place() {
     bed.start_broker().await;
     // a repeat whose owner nobody recorded is the same when the plan is, and records it
     bed.osb().provision("old-1").await.expect(200);
-    assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances WHERE guid = 'old-1' AND organization_guid = 'o1' AND space_guid = 's1'").await, 1);
+    assert_eq!(
+        bed.number("SELECT COUNT(*) FROM service_instances WHERE guid = 'old-1' AND organization_guid = 'o1' AND space_guid = 's1'").await,
+        1
+    );
     bed.osb().provision("old-2").await.expect(409);
     // what the old broker reads is still there
     assert_eq!(bed.number("SELECT max_storage_mb FROM service_instances WHERE guid = 'old-2' AND plan_guid = 'gone-plan'").await, 7);

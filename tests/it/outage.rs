@@ -93,7 +93,8 @@ async fn a_read_only_server_is_not_ready() {
 #[tokio::test]
 async fn the_first_node_that_works_is_used() {
     let (mut first, second) = (own_server().await, own_server().await);
-    let hosts = json!({"mysql": {"hosts": [format!("127.0.0.1:{}", first.process.port()), format!("127.0.0.1:{}", second.process.port())]}});
+    let hosts =
+        json!({"mysql": {"hosts": [format!("127.0.0.1:{}", first.process.port()), format!("127.0.0.1:{}", second.process.port())]}});
     let options = BedOptions { settings: hosts, ..BedOptions::default() };
     let mut bed = Bed::prepare(&first, &options).await;
     bed.also_on(&second).await;

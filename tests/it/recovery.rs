@@ -84,7 +84,8 @@ async fn an_abandoned_update_is_undone() {
         larger = 20 * MB,
     ))
     .await;
-    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(())).await;
+    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(()))
+        .await;
     assert_eq!(bed.reserved_mb().await, 5);
     assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 10);
     app(&bound).await.unwrap();
@@ -113,6 +114,9 @@ async fn an_abandoned_binding_is_taken_over_or_taken_away() {
     assert_eq!(bed.accounts(&old).await, 0);
 
     let forgotten = abandon("forgotten").await;
-    eventually("the sweep", async || (bed.number("SELECT COUNT(*) FROM service_bindings WHERE guid = 'forgotten'").await == 0).then_some(())).await;
+    eventually("the sweep", async || {
+        (bed.number("SELECT COUNT(*) FROM service_bindings WHERE guid = 'forgotten'").await == 0).then_some(())
+    })
+    .await;
     assert_eq!(bed.accounts(&forgotten).await, 0);
 }

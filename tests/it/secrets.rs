@@ -6,7 +6,12 @@ use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
 
 #[tokio::test]
 async fn no_secret_is_ever_said() {
-    let options = BedOptions { brokers: 1, enforce: true, settings: json!({"logging": {"level": "trace"}, "server": {"operation_lease": 1}}), ..BedOptions::default() };
+    let options = BedOptions {
+        brokers: 1,
+        enforce: true,
+        settings: json!({"logging": {"level": "trace"}, "server": {"operation_lease": 1}}),
+        ..BedOptions::default()
+    };
     let bed = Bed::with(options).await;
     let osb = bed.osb();
     let mut secrets = bed.secrets.clone();
@@ -60,8 +65,12 @@ async fn every_request_is_one_line_in_the_log() {
     bed.osb().send(request).await.expect(201);
     bed.brokers[0].wait_for("its line", |line| (line.contains("request-1") && line.contains("duration_ms")).then_some(())).await;
     let output = bed.brokers[0].output();
-    let lines: Vec<serde_json::Value> =
-        output.iter().filter(|line| line.contains("request-1")).map(|line| serde_json::from_str(line).unwrap()).filter(|line: &serde_json::Value| line["message"] == "request").collect();
+    let lines: Vec<serde_json::Value> = output
+        .iter()
+        .filter(|line| line.contains("request-1"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["message"] == "request")
+        .collect();
     assert_eq!(lines.len(), 1, "{output:#?}");
     let line = &lines[0];
     for (key, value) in [

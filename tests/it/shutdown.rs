@@ -17,7 +17,8 @@ async fn hold_the_counter(bed: &Bed) -> sqlx::MySqlConnection {
 /// Waits until somebody waits for the counter's row.
 async fn somebody_waits(bed: &Bed) {
     eventually("a reservation waits", async || {
-        let waiting = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE 'UPDATE capacity%'", bed.account);
+        let waiting =
+            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE 'UPDATE capacity%'", bed.account);
         (bed.number(&waiting).await > 0).then_some(())
     })
     .await;
@@ -63,6 +64,9 @@ async fn a_client_that_resets_its_connection_stops_nothing_half_way() {
     rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
     drop(client);
     release(held).await;
-    eventually("the provision is finished", async || (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(())).await;
+    eventually("the provision is finished", async || {
+        (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(())
+    })
+    .await;
     bed.osb().provision("i1").await.expect(200);
 }

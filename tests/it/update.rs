@@ -33,7 +33,10 @@ async fn a_plan_that_does_not_fit_the_disk_changes_nothing() {
     let osb = bed.osb();
     osb.provision("i1").await.expect(201);
     let full = osb.patch(&instance("i1"), &update_body(PLAN_LARGE)).await.expect(507);
-    assert_eq!((&full["error"], &full["instance_usable"], &full["update_repeatable"]), (&json!("InsufficientCapacity"), &json!(true), &json!(true)));
+    assert_eq!(
+        (&full["error"], &full["instance_usable"], &full["update_repeatable"]),
+        (&json!("InsufficientCapacity"), &json!(true), &json!(true))
+    );
     assert_eq!(bed.reserved_mb().await, 5);
     assert_eq!(osb.get(&instance("i1")).await.expect(200)["plan_id"], PLAN_SMALL);
     let old = osb.speaking("2.15").patch(&instance("i1"), &update_body(PLAN_LARGE)).await.expect(507);

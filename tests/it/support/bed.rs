@@ -84,7 +84,10 @@ impl Bed {
             bed.start_broker().await;
         }
         for client in bed.clients.clone() {
-            eventually("the broker is ready", async || (client.send(client.bare(reqwest::Method::GET, "/ready")).await.status == 200).then_some(())).await;
+            eventually("the broker is ready", async || {
+                (client.send(client.bare(reqwest::Method::GET, "/ready")).await.status == 200).then_some(())
+            })
+            .await;
         }
         bed
     }
@@ -101,9 +104,7 @@ impl Bed {
             database: &database,
         };
         operator_accounts::create(&server.endpoint, &SecretString::from(server.root_password.clone()), &accounts).await.expect("accounts");
-        let plan = |id: &str, mb: u64, connections: u64| {
-            json!({"id": id, "name": id, "description": format!("{mb} MB"), "max_storage_mb": mb, "max_user_connections": connections})
-        };
+        let plan = |id: &str, mb: u64, connections: u64| json!({"id": id, "name": id, "description": format!("{mb} MB"), "max_storage_mb": mb, "max_user_connections": connections});
         let mut fixed = plan(PLAN_FIXED, 5, 10);
         fixed["plan_updateable"] = false.into();
         fixed["maintenance_info"] = json!({"version": "1.2.3", "description": "first"});
@@ -178,7 +179,10 @@ impl Bed {
 
     /// One number, asked by root.
     pub async fn number(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(format!("SELECT CAST(({query}) AS SIGNED)"))).fetch_one(&mut self.root().await).await.expect("a number")
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT CAST(({query}) AS SIGNED)")))
+            .fetch_one(&mut self.root().await)
+            .await
+            .expect("a number")
     }
 
     /// A statement of root.
@@ -197,7 +201,11 @@ impl Bed {
 
     /// The database of an instance.
     pub async fn database_of(&self, id: &str) -> String {
-        sqlx::query_scalar("SELECT db_name FROM service_instances WHERE guid = ?").bind(id).fetch_one(&mut self.root().await).await.expect("an instance")
+        sqlx::query_scalar("SELECT db_name FROM service_instances WHERE guid = ?")
+            .bind(id)
+            .fetch_one(&mut self.root().await)
+            .await
+            .expect("an instance")
     }
 
     /// How many databases of this name there are.

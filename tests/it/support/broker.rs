@@ -26,8 +26,13 @@ impl BrokerProcess {
 
     /// Starts the program with any arguments.
     pub fn start_with(arguments: &[&OsStr]) -> Self {
-        let mut child =
-            Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
         let output = Arc::new(Mutex::new(Vec::new()));
         let readers: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("stdout")), Box::new(child.stderr.take().expect("stderr"))];

@@ -20,7 +20,14 @@ pub struct TestServer {
 
 /// Connects as anybody.
 pub async fn connect(endpoint: &Endpoint, user: &str, password: &str) -> sqlx::Result<MySqlConnection> {
-    MySqlConnectOptions::new().host(&endpoint.host).port(endpoint.port).username(user).password(password).disable_statement_logging().connect().await
+    MySqlConnectOptions::new()
+        .host(&endpoint.host)
+        .port(endpoint.port)
+        .username(user)
+        .password(password)
+        .disable_statement_logging()
+        .connect()
+        .await
 }
 
 fn flavor() -> Flavor {
