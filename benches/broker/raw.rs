@@ -1,0 +1,327 @@
+//! The statements of each verb, in the broker's order, sent straight to the server. `audit` compares both sides' statements
+//! in every run, so what stands here cannot drift away from `src/mysql` unseen.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cf_mysql_broker::domain::credentials::Endpoint;
+use cf_mysql_broker::domain::names::{new_account_name, new_database_name, random_hex};
+use cf_mysql_broker::domain::{ids::InstanceId, privileges};
+use sqlx::mysql::{MySqlConnectOptions, MySqlQueryResult, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, Row as _};
+use tokio::sync::Mutex;
+
+use crate::load::{Subject, Verb};
+use crate::rig::{CONNECTION_LIMIT, CONTEXT, LEASE, ORGANIZATION, PLAN, PLAN_BYTES, PLAN_MB, SERVICE, SPACE};
+
+/// The broker's account on the server, without the broker.
+pub struct Raw {
+    options: MySqlConnectOptions,
+    mariadb: bool,
+    sellable_bytes: u64,
+    /// Connections of clients that are done, with their prepared statements.
+    idle: Mutex<Vec<MySqlConnection>>,
+    /// Transactions that were sent again after a deadlock.
+    pub retries: AtomicU64,
+}
+
+/// A transaction again after a deadlock or a lock that was waited for too long, after a pause, as the broker does it.
+macro_rules! repeat {
+    ($raw:expr, $transaction:expr) => {
+        loop {
+            match $transaction.await {
+                Err(error) if is_transient(&error) => {
+                    $raw.retries.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(rand::random_range(1..=10))).await;
+                }
+                done => break done,
+            }
+        }
+    };
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    let number = error.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
+    number.is_some_and(|error| [1205, 1213].contains(&error.number()))
+}
+
+impl Raw {
+    pub fn new(server: &Endpoint, user: &str, password: &str, database: &str, mariadb: bool, sellable_bytes: u64) -> Self {
+        let options = MySqlConnectOptions::new()
+            .host(&server.host)
+            .port(server.port)
+            .username(user)
+            .password(password)
+            .database(database)
+            .pipes_as_concat(false)
+            .disable_statement_logging();
+        Self { options, mariadb, sellable_bytes, idle: Mutex::default(), retries: AtomicU64::new(0) }
+    }
+
+    /// A connection as a client of this side keeps it, with the settings of the broker's sessions.
+    pub async fn connection(&self) -> MySqlConnection {
+        if let Some(connection) = self.idle.lock().await.pop() {
+            return connection;
+        }
+        let mut connection = self.options.connect().await.expect("a connection");
+        connection
+            .execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
+            .await
+            .expect("a setting");
+        // one of them is unknown to each server
+        for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {
+            let _ = connection.execute(setting).await;
+        }
+        connection
+    }
+
+    pub async fn give_back(&self, connection: MySqlConnection) {
+        self.idle.lock().await.push(connection);
+    }
+
+    pub async fn run(&self, connection: &mut MySqlConnection, verb: Verb, subject: &Subject) {
+        let done = match verb {
+            Verb::Provision => self.provision(connection, &subject.instance).await,
+            Verb::Bind => self.bind(connection, &subject.instance, &subject.binding).await,
+            Verb::Unbind => self.unbind(connection, &subject.instance, &subject.binding).await,
+            Verb::Deprovision => self.deprovision(connection, &subject.instance).await,
+        };
+        done.unwrap_or_else(|error| panic!("{verb:?}, raw: {error}"));
+    }
+
+    async fn provision(&self, connection: &mut MySqlConnection, id: &str) -> sqlx::Result<()> {
+        assert!(find_instance(connection, id).await?.is_none(), "the instance exists");
+        let (op, database) = (random_hex(16), new_database_name(&InstanceId::from_stored(id.to_owned())));
+        let row = repeat!(self, self.reserve(connection, id, &op, &database))?;
+        text(connection, format!("CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET 'utf8mb4'")).await?;
+        let ready = sqlx::query(
+            "UPDATE service_instances SET state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
+        )
+        .bind(row)
+        .bind(&op)
+        .execute(connection)
+        .await?;
+        assert_eq!(ready.rows_affected(), 1, "not marked ready");
+        Ok(())
+    }
+
+    async fn reserve(&self, connection: &mut MySqlConnection, id: &str, op: &str, database: &str) -> sqlx::Result<u64> {
+        let mut transaction = connection.begin().await?;
+        let row = sqlx::query(
+            "INSERT INTO service_instances (guid, service_guid, plan_guid, max_storage_mb, db_name, organization_guid, space_guid, parameters, \
+             context, maintenance_version, state, op_id, lease_until, reserved_bytes, created_at, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, ?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+        )
+        .bind(id)
+        .bind(SERVICE)
+        .bind(PLAN)
+        .bind(PLAN_MB)
+        .bind(database)
+        .bind(ORGANIZATION)
+        .bind(SPACE)
+        .bind(None::<String>)
+        .bind(CONTEXT)
+        .bind(None::<String>)
+        .bind(op)
+        .bind(LEASE)
+        .bind(PLAN_BYTES)
+        .execute(&mut *transaction)
+        .await?
+        .last_insert_id();
+        let taken = sqlx::query("UPDATE capacity SET reserved_bytes = reserved_bytes + ? WHERE id = 1 AND reserved_bytes + ? <= ?")
+            .bind(PLAN_BYTES)
+            .bind(PLAN_BYTES)
+            .bind(self.sellable_bytes)
+            .execute(&mut *transaction)
+            .await?;
+        assert_eq!(taken.rows_affected(), 1, "no capacity");
+        transaction.commit().await?;
+        Ok(row)
+    }
+
+    async fn bind(&self, connection: &mut MySqlConnection, instance: &str, id: &str) -> sqlx::Result<()> {
+        let found = find_instance(connection, instance).await?.expect("an instance");
+        let (instance_row, database): (i32, String) = (found.get("id"), found.get("db_name"));
+        assert!(find_binding(connection, instance, id).await?.is_none(), "the binding exists");
+        let (op, user, salt, password) = (random_hex(16), new_account_name(), random_hex(16), format!("p{}_0aA", random_hex(16)));
+        let row = repeat!(self, begin_bind(connection, instance_row, id, &op, &user, &salt))?;
+        let over: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM quota_violations WHERE db_name = ?)")
+            .bind(&database)
+            .fetch_one(&mut *connection)
+            .await?;
+        assert_eq!(over, 0, "over its quota");
+        let rights = privileges::of_binding(false, true, false, self.mariadb).join(", ");
+        let pattern = database.replace('_', "\\_");
+        text(
+            connection,
+            format!(
+                "CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS {CONNECTION_LIMIT}; \
+                 GRANT {rights} ON `{pattern}`.* TO '{user}'@'%'"
+            ),
+        )
+        .await?;
+        let ready = sqlx::query(
+            "UPDATE service_bindings SET state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
+        )
+        .bind(row)
+        .bind(&op)
+        .execute(&mut *connection)
+        .await?;
+        assert_eq!(ready.rows_affected(), 1, "not marked ready");
+        assert!(find_binding(connection, instance, id).await?.is_some(), "no binding");
+        Ok(())
+    }
+
+    async fn unbind(&self, connection: &mut MySqlConnection, instance: &str, id: &str) -> sqlx::Result<()> {
+        let found = find_binding(connection, instance, id).await?.expect("a binding");
+        let (row, user): (i64, String) = (found.get("id"), found.get("username"));
+        let database: String = find_instance(connection, instance).await?.expect("an instance").get("db_name");
+        let op = random_hex(16);
+        let claimed = sqlx::query(
+            "UPDATE service_bindings SET state = 'deleting', op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, \
+             updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND state = ? AND op_id <=> ? AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6))",
+        )
+        .bind(&op)
+        .bind(LEASE)
+        .bind(row)
+        .bind("ready")
+        .bind(None::<String>)
+        .execute(&mut *connection)
+        .await?;
+        assert_eq!(claimed.rows_affected(), 1, "not claimed");
+        text(connection, format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
+        let sessions: Vec<(u64, String)> =
+            sqlx::query_as("SELECT CAST(ID AS UNSIGNED), USER FROM information_schema.PROCESSLIST").fetch_all(&mut *connection).await?;
+        assert!(sessions.iter().all(|(_, other)| *other != user), "somebody uses the account");
+        repeat!(self, delete_binding(connection, row, &op, &database, &user))
+    }
+
+    async fn deprovision(&self, connection: &mut MySqlConnection, id: &str) -> sqlx::Result<()> {
+        let found = find_instance(connection, id).await?.expect("an instance");
+        let (row, database): (i32, String) = (found.get("id"), found.get("db_name"));
+        let op = random_hex(16);
+        let claimed = repeat!(self, claim(connection, row, &op))?;
+        assert_eq!(claimed.rows_affected(), 1, "not claimed");
+        for _ in 0..2 {
+            let bindings = sqlx::query(
+                "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, \
+                 b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b \
+                 WHERE b.service_instance_id = ? ORDER BY b.id",
+            )
+            .bind(row)
+            .fetch_all(&mut *connection)
+            .await?;
+            assert!(bindings.is_empty(), "it is bound");
+        }
+        text(connection, format!("DROP DATABASE IF EXISTS `{database}`")).await?;
+        repeat!(self, release(connection, row, &op, &database))
+    }
+}
+
+async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &str, op: &str, user: &str, salt: &str) -> sqlx::Result<u64> {
+    let mut transaction = connection.begin().await?;
+    let row = sqlx::query(
+        "INSERT INTO service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, parameters, read_only, username, host, \
+         secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+    )
+    .bind(instance_row)
+    .bind(id)
+    .bind(SERVICE)
+    .bind(PLAN)
+    .bind("app")
+    .bind(None::<String>)
+    .bind(false)
+    .bind(user)
+    .bind("%")
+    .bind("first")
+    .bind(salt)
+    .bind(op)
+    .bind(LEASE)
+    .execute(&mut *transaction)
+    .await?
+    .last_insert_id();
+    let noted = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready'")
+        .bind(instance_row)
+        .execute(&mut *transaction)
+        .await?;
+    assert_eq!(noted.rows_affected(), 1, "the instance is not ready");
+    transaction.commit().await?;
+    Ok(row)
+}
+
+async fn delete_binding(connection: &mut MySqlConnection, row: i64, op: &str, database: &str, user: &str) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let gone = sqlx::query("DELETE FROM service_bindings WHERE id = ? AND op_id = ?").bind(row).bind(op).execute(&mut *transaction).await?;
+    assert_eq!(gone.rows_affected(), 1, "not deleted");
+    sqlx::query("DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?")
+        .bind(database)
+        .bind(user)
+        .bind("%")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
+}
+
+async fn claim(connection: &mut MySqlConnection, row: i32, op: &str) -> sqlx::Result<MySqlQueryResult> {
+    sqlx::query(
+            "UPDATE service_instances SET state = ?, op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, updated_at = UTC_TIMESTAMP(6) \
+             WHERE id = ? AND state = ? AND op_id <=> ? AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6)) \
+             AND NOT EXISTS (SELECT 1 FROM service_bindings WHERE service_instance_id = service_instances.id AND lease_until > UTC_TIMESTAMP(6))",
+        )
+        .bind("deleting")
+        .bind(op)
+        .bind(LEASE)
+        .bind(row)
+        .bind("ready")
+        .bind(None::<String>)
+        .execute(connection)
+        .await
+}
+
+async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database: &str) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
+    let reserved: u64 = sqlx::query_scalar("SELECT reserved_bytes FROM service_instances WHERE id = ? AND op_id = ? FOR UPDATE")
+        .bind(row)
+        .bind(op)
+        .fetch_one(&mut *transaction)
+        .await?;
+    sqlx::query("DELETE FROM service_instances WHERE id = ? AND op_id = ?").bind(row).bind(op).execute(&mut *transaction).await?;
+    for forget in ["DELETE FROM quota_revocations WHERE db_name = ?", "DELETE FROM quota_violations WHERE db_name = ?"] {
+        sqlx::query(forget).bind(database).execute(&mut *transaction).await?;
+    }
+    sqlx::query("UPDATE capacity SET reserved_bytes = IF(reserved_bytes >= ?, reserved_bytes - ?, 0) WHERE id = 1")
+        .bind(reserved)
+        .bind(reserved)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await
+}
+
+async fn find_instance(connection: &mut MySqlConnection, id: &str) -> sqlx::Result<Option<MySqlRow>> {
+    sqlx::query(
+        "SELECT id, guid, service_guid, plan_guid, db_name, max_storage_mb, organization_guid, space_guid, parameters, context, \
+         maintenance_version, state, op_id, COALESCE(lease_until > UTC_TIMESTAMP(6), 0) AS lease_live, reserved_bytes, \
+         DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%sZ') AS created_at FROM service_instances WHERE guid = ?",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+}
+
+async fn find_binding(connection: &mut MySqlConnection, instance: &str, id: &str) -> sqlx::Result<Option<MySqlRow>> {
+    sqlx::query(
+        "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, \
+         b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b \
+         JOIN service_instances i ON i.id = b.service_instance_id WHERE i.guid = ? AND b.guid = ?",
+    )
+    .bind(instance)
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+}
+
+/// As the broker sends DDL: as text, never prepared.
+async fn text(connection: &mut MySqlConnection, statement: String) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
