@@ -131,6 +131,24 @@ impl Settings {
         if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
+    /// Reads and checks only what names the accounts on the database server: the sections `mysql` and `quota_enforcer`. Where
+    /// accounts are made, little else is known.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_accounts(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut layers = Layers::read(file, environment, &mut problems);
+        let mut settings = Self {
+            mysql: layers.section("mysql", &mut problems),
+            quota_enforcer: layers.section("quota_enforcer", &mut problems),
+            ..Self::default()
+        };
+        settings.mysql.check(&mut problems);
+        settings.quota_enforcer.check(&mut problems);
+        if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
     /// The settings of the database with the quota enforcer's own account.
     pub fn enforcer_mysql(&self) -> MysqlSettings {
         let mut mysql = self.mysql.clone();

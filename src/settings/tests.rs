@@ -141,3 +141,18 @@ fn debug_output_shows_no_secret() {
     let text = format!("{:?}", load_with(&GOOD.replace("007", "hunter2-007"), &[]).unwrap());
     assert!(!text.contains("hunter2") && !text.contains("0123456789abcdef"), "{text}");
 }
+
+#[test]
+fn accounts_need_no_other_section() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("accounts.json");
+    std::fs::write(
+        &file,
+        r#"{"mysql": {"username": "broker", "password": "b"}, "quota_enforcer": {"username": "enforcer", "password": "e"}}"#,
+    )
+    .unwrap();
+    let settings = Settings::load_accounts(Some(&file), []).unwrap();
+    assert_eq!((settings.mysql.database.as_str(), settings.enforcer_mysql().username.as_str()), ("mysql_broker", "enforcer"));
+    std::fs::write(&file, r#"{"mysql": {"username": "broker"}}"#).unwrap();
+    assert_eq!(Settings::load_accounts(Some(&file), []).unwrap_err().0[0].path, "mysql.password");
+}
