@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::local_server;
 use crate::mysql;
-use crate::settings::{ENVIRONMENT_PREFIX, Problems, Settings};
+use crate::settings::{self, Problems, Settings};
 
 /// Sells MySQL databases on a shared server through the Open Service Broker API, and enforces their quotas.
 #[derive(Parser)]
@@ -134,7 +134,7 @@ impl Config {
 
 /// What of the environment is settings.
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(key, _)| key.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX))
+    std::env::vars().filter(|(key, _)| settings::is_read(key))
 }
 
 /// Runs the verb of the command line. Exit codes: 0 done, 1 failed, 64 usage, 69 something needed is not there, 78 settings.

@@ -1,9 +1,10 @@
-//! What operators set: compiled-in default, then their file, then the environment. The only folder that imports `config`;
+//! What operators set: compiled-in default, then their file, then what Cloud Foundry tells an app, then the environment. The only folder that imports `config`;
 //! one section a file, each with a `check` that reports every problem it has.
 
 mod audit;
 mod bindings;
 mod capacity;
+mod cloud_foundry;
 mod layers;
 mod logging;
 mod mysql;
@@ -27,6 +28,11 @@ pub use server::{Credential, ServerSettings, ServerTls};
 
 use crate::domain::catalog::{Catalog, ServiceOffering};
 use layers::Layers;
+
+/// Whether a variable of the environment is read at all.
+pub fn is_read(variable: &str) -> bool {
+    variable.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX) || cloud_foundry::VARIABLES.contains(&variable)
+}
 
 /// What every key of the environment begins with; sections and keys follow, separated by two underscores.
 pub const ENVIRONMENT_PREFIX: &str = "CF_MYSQL_BROKER";
