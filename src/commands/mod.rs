@@ -3,9 +3,11 @@
 mod audit;
 mod capacity;
 mod check_config;
+mod check_credentials;
 mod dev;
 mod instances;
 mod migrate;
+mod operator_accounts;
 mod output;
 mod quota_enforcer;
 mod reload;
@@ -18,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::local_server;
 use crate::mysql;
-use crate::settings::{ENVIRONMENT_PREFIX, Problems, Settings};
+use crate::settings::{self, Problems, Settings};
 
 /// Sells MySQL databases on a shared server through the Open Service Broker API, and enforces their quotas.
 #[derive(Parser)]
@@ -38,6 +40,10 @@ enum Verb {
     Migrate(Config),
     /// Check the settings and print every problem at once.
     CheckConfig(Config),
+    /// Print the SQL that makes the accounts of broker and enforcer, with their passwords, for an administrator to run.
+    OperatorAccounts(operator_accounts::Arguments),
+    /// Connect with the credentials of a binding (JSON on stdin, as `cf service-key` prints it), write, read, clean up.
+    CheckCredentials,
     /// Run everything on a private database server, to try it out.
     Dev(dev::Arguments),
     /// Show where the disk went and what is left to sell.
@@ -122,9 +128,13 @@ type Result<T> = std::result::Result<T, Failure>;
 
 impl Config {
     fn load(&self) -> Result<Settings> {
-        let environment = std::env::vars().filter(|(key, _)| key.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX));
-        Ok(Settings::load(self.config.as_deref(), environment)?)
+        Ok(Settings::load(self.config.as_deref(), environment())?)
     }
+}
+
+/// What of the environment is settings.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(key, _)| settings::is_read(key))
 }
 
 /// Runs the verb of the command line. Exit codes: 0 done, 1 failed, 64 usage, 69 something needed is not there, 78 settings.
@@ -142,6 +152,8 @@ pub async fn run() -> ExitCode {
         Verb::QuotaEnforcer(arguments) => quota_enforcer::run(&arguments).await,
         Verb::Migrate(config) => migrate::run(&config).await,
         Verb::CheckConfig(config) => check_config::run(&config),
+        Verb::OperatorAccounts(arguments) => operator_accounts::run(&arguments),
+        Verb::CheckCredentials => check_credentials::run().await,
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,

@@ -22,6 +22,8 @@ pub struct CapacityRules {
     pub gcache: u64,
     /// What binary logs may take, where the server writes them.
     pub binlog_allowance: u64,
+    /// Replaces what the server says of its redo log.
+    pub redo: Option<u64>,
     /// Replaces the computed fixed part, redo and undo.
     pub overhead: Option<u64>,
     /// Added to what each instance reserves: its directory and the first pages of its tables.
@@ -46,7 +48,7 @@ impl Capacity {
             Some(bytes) => vec![("configured", bytes)],
             None => vec![
                 ("fixed", if server.mariadb { 35 * MB } else { 100 * MB }),
-                ("redo", server.redo_bytes),
+                ("redo", rules.redo.unwrap_or(server.redo_bytes)),
                 ("undo", 64 * MB),
                 ("reserve", 50 * MB),
             ],
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     const RULES: CapacityRules =
-        CapacityRules { persistent_disk: 1000 * MB, gcache: 0, binlog_allowance: 0, overhead: None, per_instance: 0 };
+        CapacityRules { persistent_disk: 1000 * MB, gcache: 0, binlog_allowance: 0, redo: None, overhead: None, per_instance: 0 };
     const MARIADB: ServerFigures = ServerFigures { mariadb: true, redo_bytes: 96 * MB, log_bin: false };
 
     #[test]
@@ -87,6 +89,8 @@ mod tests {
         let capacity = Capacity::new(&RULES, &MARIADB, None);
         assert_eq!(capacity.overhead_bytes(), (35 + 96 + 64 + 50) * MB);
         assert_eq!(capacity.sellable_bytes(), 755 * MB);
+        let rules = CapacityRules { redo: Some(100 * MB), ..RULES };
+        assert_eq!(Capacity::new(&rules, &MARIADB, None).sellable_bytes(), 751 * MB, "a redo log of 100 MB instead of 96");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The accounts an operator makes for the broker and for the enforcer, with the least rights each needs: found by taking
-//! away one at a time. `dev` and the tests run with them; `docs/deploy.md` shows them as statements.
+//! away one at a time. `dev` and the tests run with them, the verb `operator-accounts` prints them as statements.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::mysql::MySqlConnectOptions;
@@ -43,10 +43,25 @@ pub async fn create(endpoint: &Endpoint, root_password: &SecretString, accounts:
     Ok(())
 }
 
+/// The statements for a server of this `version` (`SELECT VERSION()`), for an administrator to run as they are. They carry the
+/// passwords. Without an enforcer's account the broker gets no right it needs for enforcing either.
+pub fn sql(version: &str, partial_revokes: bool, accounts: &OperatorAccounts<'_>, with_enforcer: bool) -> Vec<String> {
+    let mut all = statements(Dialect::of_version(version), partial_revokes, accounts);
+    if !with_enforcer {
+        all.truncate(BROKER_STATEMENTS);
+    }
+    // what quoting relies on, see `quote`
+    all.insert(0, "SET SESSION sql_mode = ''".to_owned());
+    all
+}
+
 async fn run(connection: &mut MySqlConnection, statement: String) -> Result<()> {
     super::raw(connection, statement).await.map_err(Error::doing_secretly("the accounts of broker and enforcer"))?;
     Ok(())
 }
+
+/// How many of the statements are about the broker's account; the enforcer's follow.
+const BROKER_STATEMENTS: usize = 7;
 
 fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccounts<'_>) -> Vec<String> {
     let mut rights = privileges::of_binding(false, true, true, dialect == Dialect::MariaDb);
@@ -79,4 +94,27 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {own}.* TO {enforcer}"),
         format!("GRANT SELECT, PROCESS, {connection_admin} ON *.* TO {enforcer}"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_for_an_administrator() {
+        let (broker, enforcer) = (SecretString::from("it's"), SecretString::from("e"));
+        let accounts = OperatorAccounts { broker: ("broker", &broker), enforcer: ("enforcer", &enforcer), database: "mysql_broker" };
+        let mariadb = sql("10.11.14-MariaDB", false, &accounts, true);
+        assert!(
+            mariadb.iter().any(|s| s.contains("CONNECTION ADMIN"))
+                && mariadb.iter().any(|s| s == "CREATE USER IF NOT EXISTS 'enforcer'@'%'")
+        );
+        assert!(mariadb.contains(&"ALTER USER 'broker'@'%' IDENTIFIED BY 'it''s'".to_owned()), "{mariadb:#?}");
+        let mysql = sql("8.0.36-28.1", true, &accounts, false);
+        assert!(
+            mysql.iter().any(|s| s.contains("CONNECTION_ADMIN"))
+                && mysql.iter().any(|s| s.contains(" ON *.* TO 'broker'@'%' WITH GRANT OPTION"))
+        );
+        assert!(mysql.iter().all(|s| !s.contains("enforcer")) && mysql.iter().any(|s| s.contains("ON mysql.db TO 'broker'")), "{mysql:#?}");
+    }
 }

@@ -17,6 +17,8 @@ pub struct CapacitySettings {
     pub gcache_size: u64,
     /// What binary logs may take, where the server writes them.
     pub binlog_allowance: u64,
+    /// MB of the server's redo log; the server is asked where it is missing.
+    pub redo_log_size: Option<u64>,
     /// Computed, or a figure instead.
     pub overhead: Overhead,
     /// Added to what each instance reserves.
@@ -72,6 +74,7 @@ impl CapacitySettings {
             persistent_disk: self.persistent_disk * MB,
             gcache: self.gcache_size * MB,
             binlog_allowance: self.binlog_allowance * MB,
+            redo: self.redo_log_size.map(|mb| mb * MB),
             overhead: match self.overhead {
                 Overhead::Auto => None,
                 Overhead::Megabytes(mb) => Some(mb_to_bytes(mb)),
@@ -84,9 +87,12 @@ impl CapacitySettings {
         if self.persistent_disk == 0 {
             problems.add("capacity.persistent_disk", "is required: the size of the database server's persistent disk in MB");
         }
-        for (key, mb) in
-            [("persistent_disk", self.persistent_disk), ("gcache_size", self.gcache_size), ("binlog_allowance", self.binlog_allowance)]
-        {
+        for (key, mb) in [
+            ("persistent_disk", self.persistent_disk),
+            ("gcache_size", self.gcache_size),
+            ("binlog_allowance", self.binlog_allowance),
+            ("redo_log_size", self.redo_log_size.unwrap_or(0)),
+        ] {
             if mb > MOST_MB {
                 problems.add(format!("capacity.{key}"), "is more MB than any disk holds; the unit is MB (2^20 bytes)");
             }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path as KeyPath, Segment};
 
-use super::{ENVIRONMENT_PREFIX, Problems};
+use super::{ENVIRONMENT_PREFIX, Problems, cloud_foundry};
 
 const DEFAULT: &str = include_str!("../../config/default.yml");
 
@@ -18,7 +18,8 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Reads the compiled-in default, the file and the environment; later ones win key by key, lists as a whole.
+    /// Reads the compiled-in default, the file, what Cloud Foundry says and the environment; later ones win key by key, lists
+    /// as a whole.
     pub(super) fn read(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>, problems: &mut Problems) -> Self {
         let mut builder = Config::builder().add_source(File::from_str(DEFAULT, FileFormat::Yaml));
         if let Some(path) = file {
@@ -35,7 +36,10 @@ impl Layers {
                 },
             }
         }
-        let environment = environment.into_iter().collect();
+        let environment: std::collections::HashMap<_, _> = environment.into_iter().collect();
+        if let Some(layer) = cloud_foundry::layer(&environment, problems) {
+            builder = builder.add_source(File::from_str(&layer.to_string(), FileFormat::Json));
+        }
         // never try_parsing: it turns the password `007` into `7`; a text becomes a number where a number is wanted, see `section`
         let source = config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").source(Some(environment));
         let merged = builder.add_source(source).build().and_then(Config::try_deserialize::<Map<String, Value>>);

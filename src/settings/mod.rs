@@ -1,9 +1,10 @@
-//! What operators set: compiled-in default, then their file, then the environment. The only folder that imports `config`;
+//! What operators set: compiled-in default, then their file, then what Cloud Foundry tells an app, then the environment. The only folder that imports `config`;
 //! one section a file, each with a `check` that reports every problem it has.
 
 mod audit;
 mod bindings;
 mod capacity;
+mod cloud_foundry;
 mod layers;
 mod logging;
 mod mysql;
@@ -27,6 +28,11 @@ pub use server::{Credential, ServerSettings, ServerTls};
 
 use crate::domain::catalog::{Catalog, ServiceOffering};
 use layers::Layers;
+
+/// Whether a variable of the environment is read at all.
+pub fn is_read(variable: &str) -> bool {
+    variable.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX) || cloud_foundry::VARIABLES.contains(&variable)
+}
 
 /// What every key of the environment begins with; sections and keys follow, separated by two underscores.
 pub const ENVIRONMENT_PREFIX: &str = "CF_MYSQL_BROKER";
@@ -128,6 +134,24 @@ impl Settings {
         for (path, text) in settings.catalog.problems() {
             problems.add(format!("services{path}"), text);
         }
+        if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// Reads and checks only what names the accounts on the database server: the sections `mysql` and `quota_enforcer`. Where
+    /// accounts are made, little else is known.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_accounts(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut layers = Layers::read(file, environment, &mut problems);
+        let mut settings = Self {
+            mysql: layers.section("mysql", &mut problems),
+            quota_enforcer: layers.section("quota_enforcer", &mut problems),
+            ..Self::default()
+        };
+        settings.mysql.check(&mut problems);
+        settings.quota_enforcer.check(&mut problems);
         if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
     }
 

@@ -141,3 +141,70 @@ fn debug_output_shows_no_secret() {
     let text = format!("{:?}", load_with(&GOOD.replace("007", "hunter2-007"), &[]).unwrap());
     assert!(!text.contains("hunter2") && !text.contains("0123456789abcdef"), "{text}");
 }
+
+#[test]
+fn accounts_need_no_other_section() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("accounts.json");
+    std::fs::write(
+        &file,
+        r#"{"mysql": {"username": "broker", "password": "b"}, "quota_enforcer": {"username": "enforcer", "password": "e"}}"#,
+    )
+    .unwrap();
+    let settings = Settings::load_accounts(Some(&file), []).unwrap();
+    assert_eq!((settings.mysql.database.as_str(), settings.enforcer_mysql().username.as_str()), ("mysql_broker", "enforcer"));
+    std::fs::write(&file, r#"{"mysql": {"username": "broker"}}"#).unwrap();
+    assert_eq!(Settings::load_accounts(Some(&file), []).unwrap_err().0[0].path, "mysql.password");
+}
+
+const APPLICATION: (&str, &str) = ("VCAP_APPLICATION", r#"{"application_uris": ["p-mysql.apps.example.com/path"]}"#);
+
+fn vcap(services: &str) -> [(&str, &str); 3] {
+    [APPLICATION, ("PORT", "61001"), ("VCAP_SERVICES", services)]
+}
+
+#[test]
+fn an_app_learns_port_route_and_database_from_cloud_foundry() {
+    use secrecy::ExposeSecret as _;
+    let provided = r#"{"redis": [{"name": "cache", "label": "redis", "tags": ["redis"], "credentials": {"uri": "redis://x"}}],
+        "user-provided": [{"name": "db", "label": "user-provided", "credentials":
+            {"hostname": "db.internal", "port": 3307, "username": "cf-mysql-broker", "password": "from vcap", "name": "broker_db"}}]}"#;
+    let settings = load_with(&GOOD.replace("mysql: {", "mysql: {host: elsewhere, "), &vcap(provided)).unwrap();
+    assert_eq!((settings.server.port, settings.server.external_host.as_str()), (61001, "p-mysql.apps.example.com"));
+    let at = settings.mysql.endpoints();
+    assert_eq!((at.len(), at[0].host.as_str(), at[0].port), (1, "db.internal", 3307));
+    assert_eq!((settings.mysql.password.expose_secret(), settings.mysql.database.as_str()), ("from vcap", "broker_db"));
+}
+
+#[test]
+fn a_bound_service_may_say_everything_in_its_uri() {
+    use secrecy::ExposeSecret as _;
+    let bound = r#"{"rds": [{"name": "db", "label": "rds", "credentials": {"uri": "mysql://br%40ker:p%2Fw@db.internal:3308/own?reconnect=true"}}]}"#;
+    let settings = load_with(GOOD, &vcap(bound)).unwrap();
+    let mysql = &settings.mysql;
+    assert_eq!((mysql.username.as_str(), mysql.password.expose_secret(), mysql.database.as_str()), ("br@ker", "p/w", "own"));
+    assert_eq!((mysql.endpoints()[0].host.as_str(), mysql.endpoints()[0].port), ("db.internal", 3308));
+}
+
+#[test]
+fn the_programs_own_variables_win_over_cloud_foundrys_and_those_mean_nothing_outside_an_app() {
+    let services = r#"{"p-mysql": [{"name": "db", "label": "p-mysql", "tags": ["mysql"], "credentials": {"hostname": "vcap", "username": "u", "password": "p"}}]}"#;
+    let mut environment = vcap(services).to_vec();
+    environment.extend([("CF_MYSQL_BROKER__SERVER__PORT", "9999"), ("CF_MYSQL_BROKER__MYSQL__HOST", "own")]);
+    let settings = load_with(GOOD, &environment).unwrap();
+    assert_eq!((settings.server.port, settings.mysql.endpoints()[0].host.as_str(), settings.mysql.username.as_str()), (9999, "own", "u"));
+    let settings = load_with(GOOD, &[("PORT", "1"), ("VCAP_SERVICES", services)]).unwrap();
+    assert_eq!((settings.server.port, settings.mysql.username.as_str()), (8081, "broker"));
+}
+
+#[test]
+fn what_cloud_foundry_says_is_checked_too_and_no_password_repeated() {
+    let several = r#"{"a": [{"name": "one", "tags": ["mysql"], "credentials": {"hostname": "h"}}], "b": [{"name": "two", "tags": ["mysql"], "credentials": {"hostname": "h"}}]}"#;
+    let found = problems(GOOD, &vcap(several)).join("\n");
+    assert!(found.starts_with("VCAP_SERVICES: has several") && found.contains("one, two"), "{found}");
+    let mut chosen = vcap(several).to_vec();
+    chosen.push(("CF_MYSQL_BROKER__MYSQL__HOSTS", "db"));
+    assert_eq!(problems(GOOD, &chosen), Vec::<String>::new());
+    let broken = problems(GOOD, &[APPLICATION, ("PORT", "http"), ("VCAP_SERVICES", r#"{"x": hunter2"#)]).join("\n");
+    assert_eq!(broken, "PORT: must be a port number\nVCAP_SERVICES: is not JSON");
+}

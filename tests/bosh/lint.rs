@@ -1,0 +1,98 @@
+use std::path::Path;
+use std::process::Command;
+
+use crate::deployment::{bosh_folder, run, text};
+
+fn check(folder: &Path) -> (Option<i32>, String) {
+    let output = run(Command::new("ruby").arg(bosh_folder().join("scripts/check-release")).arg(folder));
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn the_release_has_no_lint() {
+    assert_eq!(check(&bosh_folder()), (Some(0), String::new()));
+}
+
+/// A file, what of it is replaced by what, and what is then found.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    ("jobs/cf-mysql-broker/spec", "  drain.erb: bin/drain\n", "", "jobs/cf-mysql-broker: template drain.erb is not in the spec"),
+    (
+        "jobs/cf-mysql-broker/spec",
+        "  bpm.yml.erb: config/bpm.yml\n",
+        "  bpm.yml.erb: config/bpm.yml\n  gone.erb: config/gone\n",
+        "template gone.erb of the spec does not exist",
+    ),
+    (
+        "jobs/cf-mysql-broker/templates/tls.crt.erb",
+        "tls.certificate",
+        "tls.certficate",
+        "property cf_mysql.broker.tls.certficate is used but not declared",
+    ),
+    (
+        "jobs/cf-mysql-broker-user/spec",
+        "properties:\n",
+        "properties:\n  cf_mysql.left_over:\n    description: nobody reads it\n",
+        "property cf_mysql.left_over is declared but not used",
+    ),
+    (
+        "jobs/cf-mysql-broker-user/spec",
+        "    description: Seconds to wait for the server to answer\n",
+        "",
+        "property cf_mysql.mysql.start_timeout has no description",
+    ),
+    ("jobs/smoke-tests/spec", "- cf-mysql-broker\n", "- cf-mysql-breaker\n", "jobs/smoke-tests: there is no package cf-mysql-breaker"),
+    ("jobs/smoke-tests/templates/cf-login.erb", "umask 077", "umask 007", "the copies of cf-login.erb differ"),
+    ("packages/cf-mysql-broker/spec", "- rust\n", "- rusty\n", "packages/cf-mysql-broker: there is no package rusty"),
+    (
+        "manifests/cf-mysql-broker.yml",
+        "        external_host: ((broker_external_host))\n",
+        "        external_host: ((broker_external_host))\n        extrenal_host: x\n",
+        "property cf_mysql.extrenal_host of cf-mysql-broker is not declared",
+    ),
+    ("manifests/cf-mysql-broker.yml", "- name: routing\n", "- name: routers\n", "release routing of job route_registrar is not named"),
+    ("operations/external-mysql.yml", "mysql_host, mysql_port,", "mysql_host,", "the head does not name the variable mysql_port"),
+    (
+        "operations/ignored-users.yml",
+        "quota_enforcer/ignored_users",
+        "quota_enforcer/ignored",
+        "there is no ignored (a `?` behind it would make it)",
+    ),
+    (
+        "operations/disable-quota-enforcer.yml",
+        "disable_quota_enforcer?",
+        "disable_enforcer?",
+        "property cf_mysql.broker.disable_enforcer of",
+    ),
+    ("operations/pxc/share-database-link.yml", "name=proxy", "name=prxy", "there is no name=prxy"),
+    ("scripts/create-release", "set -euo pipefail", "set -euo pipefail\necho $1", "Double quote to prevent globbing"),
+    ("jobs/cf-mysql-broker/templates/drain.erb", "set -euo pipefail", "if true; then", "syntax error"),
+];
+
+#[test]
+fn every_lint_finds_its_mistake() {
+    let copy = tempfile::tempdir().unwrap();
+    let copied = run(Command::new("cp")
+        .arg("-R")
+        .args(["jobs", "packages", "manifests", "operations", "scripts"].map(|f| bosh_folder().join(f)))
+        .arg(copy.path()));
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    for (file, old, new, _) in MISTAKES {
+        let file = copy.path().join(file);
+        let content = std::fs::read_to_string(&file).unwrap();
+        assert!(content.contains(old), "{} has no {old:?}", file.display());
+        std::fs::write(&file, content.replacen(old, new, 1)).unwrap();
+    }
+    let (code, found) = check(copy.path());
+    assert_eq!(code, Some(1), "{found}");
+    for (file, .., expected) in MISTAKES {
+        assert!(found.contains(expected), "{file}: {expected:?} is not among\n{found}");
+    }
+}
+
+#[test]
+fn the_scripts_of_these_tests_pass_shellcheck() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    let own = ["install-bosh-test-tools", "test-bosh-packaging"].map(|name| scripts.join(name));
+    let output = run(Command::new("shellcheck").args(own));
+    assert!(output.status.success(), "{}", text(&output.stdout));
+}
