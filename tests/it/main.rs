@@ -14,6 +14,8 @@ mod bind;
 mod catalog;
 mod cli;
 mod concurrency;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod edge;
 mod enforcer;
 mod hostile;
