@@ -18,6 +18,7 @@ mod concurrency;
 mod crash;
 mod edge;
 mod enforcer;
+mod galera;
 mod hostile;
 mod lifecycle;
 mod migrate;
