@@ -8,6 +8,7 @@ pub mod broker;
 pub mod commands;
 pub mod domain;
 pub mod enforcer;
+mod failpoint;
 pub mod http;
 pub mod local_server;
 pub mod mysql;

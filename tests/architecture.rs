@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 /// A module of the crate and the modules of the crate it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("failpoint", &[]),
     ("domain", &[]),
     ("settings", &["domain"]),
-    ("mysql", &["domain", "settings"]),
-    ("broker", &["domain", "settings", "mysql"]),
+    ("mysql", &["domain", "settings", "failpoint"]),
+    ("broker", &["domain", "settings", "mysql", "failpoint"]),
     ("enforcer", &["domain", "settings", "mysql"]),
     ("http", &["domain", "settings", "broker"]),
     ("local_server", &[]),

@@ -12,6 +12,7 @@ use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId, Repeat};
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{names, privileges};
+use crate::failpoint::failpoint;
 use crate::mysql::bindings::{self, BindStart, NewAccount};
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::quota::{self, Revocation};
@@ -160,6 +161,7 @@ impl Broker {
             BindStart::Begun(row) => row,
             BindStart::Exists | BindStart::NoInstance => return Ok(None),
         };
+        failpoint!("B1");
         let password = derive_password(&secret, &new.salt, &new.account.user);
         let work = async {
             let may_write = request.read_only() || !self.withhold_writes(instance, &new.account).await?;
@@ -169,20 +171,23 @@ impl Broker {
                 Err(error) if error.is_missing_account() => return Err(OsbError::Concurrency),
                 made => made?,
             }
+            failpoint!("B3");
             if progress.is_given_up() {
                 return Err(OsbError::TakesTooLong);
             }
             Ok(bindings::mark_ready(&self.mysql, row, &op).await?)
         };
         match while_renewing(&self.mysql, Subject::Binding(row), &op, lease, work).await {
-            Ok(true) => {}
+            Ok(true) => {
+                failpoint!("B4");
+            }
             Ok(false) => {
                 // somebody took the row over: the name was this attempt's alone, so the account is nobody else's
                 accounts::drop(&self.mysql, &new.account).await?;
                 return Err(OsbError::Concurrency);
             }
             Err(error) => {
-                self.undo_bind(instance, request, &op).await;
+                self.undo_bind(instance, request, &new.account, &op).await;
                 return Err(error);
             }
         }
@@ -200,11 +205,14 @@ impl Broker {
         quota::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), pattern, privileges }).await
     }
 
-    async fn undo_bind(&self, instance: &Instance, request: &BindRequest, op: &OpId) {
+    async fn undo_bind(&self, instance: &Instance, request: &BindRequest, account: &Account, op: &OpId) {
         let undone = async {
             match bindings::find(&self.mysql, &instance.id, &request.id).await? {
                 Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, instance, op).await,
-                _ => Ok(()),
+                // the answer to the last step was lost, or somebody finishes this row: the account is theirs
+                Some(found) if found.account == *account => Ok(()),
+                // the row was taken away before the account was made
+                _ => Ok(accounts::drop(&self.mysql, account).await?),
             }
         };
         if let Err(error) = undone.await {

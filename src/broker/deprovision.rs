@@ -6,6 +6,7 @@ use super::unbind::Hints;
 use super::{Broker, OsbError, Progress, Result, wait_for_others};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::failpoint::failpoint;
 use crate::mysql::last_operations::{Kind, Outcome};
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::sessions::{self, Targets};
@@ -51,7 +52,9 @@ impl Broker {
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if instances::claim(&self.mysql, &found, InstanceState::Deleting, &op, lease).await? {
                 progress.begin();
+                failpoint!("D1");
                 self.remove(&found, &op, &deleted()).await?;
+                failpoint!("D3");
                 return Ok(Deprovisioned::Done);
             }
             wait_for_others(since).await?;
@@ -76,7 +79,9 @@ impl Broker {
                 accounts::lock(&self.mysql, account).await?;
             }
             sessions::kill(&self.mysql, &accounts.iter().map(|account| (account.user.clone(), None)).collect::<Targets>()).await?;
+            failpoint!("D2.locked");
             databases::drop(&self.mysql, &instance.database).await?;
+            failpoint!("D2.database");
             for account in &accounts {
                 accounts::drop(&self.mysql, account).await?;
                 retired_accounts::forget(&self.mysql, account).await?;
@@ -88,6 +93,7 @@ impl Broker {
             Ok(())
         };
         while_renewing(&self.mysql, Subject::Instance(instance.row), op, lease, work).await?;
+        failpoint!("D2");
         if instances::release(&self.mysql, instance, op, outcome).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

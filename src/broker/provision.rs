@@ -8,6 +8,7 @@ use crate::domain::catalog::Plan;
 use crate::domain::instance::{InstanceState, OpId, ProvisionRequest, Repeat};
 use crate::domain::names;
 use crate::domain::parameters::ParametersOf;
+use crate::failpoint::failpoint;
 use crate::mysql::databases;
 use crate::mysql::instances::{self, Reservation};
 use crate::mysql::last_operations::Kind;
@@ -87,6 +88,7 @@ impl Broker {
         }
         let (op, lease, database) = (OpId::new(), settings.server.lease(), names::new_database_name(&request.id));
         let sellable_bytes = figures.capacity.sellable_bytes();
+        failpoint!("P0");
         let reservation = instances::reserve(
             &self.mysql,
             &instances::NewInstance { request, database: &database, max_storage_mb: plan.max_storage_mb, reserved_bytes },
@@ -101,13 +103,18 @@ impl Broker {
             Reservation::Full => return Err(OsbError::InsufficientCapacity),
         };
         progress.begin();
+        failpoint!("P1");
         let work = databases::create(&self.mysql, &database, charset, collation);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
             // the request was answered with an error meanwhile: the platform will not have it
             Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
-            Ok(()) => instances::mark_ready(&self.mysql, row, &op).await.map_err(OsbError::from),
+            Ok(()) => {
+                failpoint!("P2");
+                instances::mark_ready(&self.mysql, row, &op).await.map_err(OsbError::from)
+            }
             Err(error) => Err(error.into()),
         };
+        failpoint!("P3");
         match outcome {
             Ok(true) => Ok(Attempt::Created),
             Ok(false) => {
@@ -116,7 +123,7 @@ impl Broker {
                 Err(OsbError::Concurrency)
             }
             Err(error) => {
-                self.undo_creation(request, &op, &error).await;
+                self.undo_creation(request, &database, &op, &error).await;
                 Err(error)
             }
         }
@@ -124,11 +131,14 @@ impl Broker {
 
     /// Takes back what this attempt did. When that fails too, the row stays `creating` and whoever comes after the lease
     /// finishes it: the platform's DELETE, a repeated PUT, or the sweep.
-    async fn undo_creation(&self, request: &ProvisionRequest, op: &OpId, why: &OsbError) {
+    async fn undo_creation(&self, request: &ProvisionRequest, database: &str, op: &OpId, why: &OsbError) {
         let undone = async {
             match instances::find(&self.mysql, &request.id).await? {
                 Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op, &failed(Kind::Provision, why)).await,
-                _ => Ok(()),
+                // the answer to the last step was lost, or somebody finishes this row: the database is theirs
+                Some(found) if found.database == database => Ok(()),
+                // the row was taken away before the database was made
+                _ => Ok(databases::drop(&self.mysql, database).await?),
             }
         };
         if let Err(error) = undone.await {

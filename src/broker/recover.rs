@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::deprovision::deleted;
 use super::{Broker, OsbError, Result};
 use crate::domain::binding::Binding;
+use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::mysql::last_operations::{self, Kind, Outcome};
 use crate::mysql::{bindings, instances};
 
-/// How often a broker looks for abandoned work.
+/// How often a broker looks for abandoned work, at least; with a short lease, twice in each.
 const SWEEP: Duration = Duration::from_secs(5);
 
 impl Broker {
@@ -36,6 +37,23 @@ impl Broker {
         }
         metrics::counter!("cf_mysql_operations_recovered_total", "kind" => instance.state.as_str()).increment(1);
         Ok(())
+    }
+
+    /// What an update that has lost its lease leaves behind may be limits of a plan that is not in force: whoever undid it did so before they
+    /// were applied. Puts the accounts back to what the row says by now, unless somebody works on it, who does so in his turn.
+    pub(super) async fn after_a_lost_update(&self, id: &InstanceId) -> OsbError {
+        let mended = async {
+            let Some(now) = instances::find(&self.mysql, id).await?.filter(|now| now.state == InstanceState::Ready) else { return Ok(()) };
+            let (op, lease) = (OpId::new(), self.settings().server.lease());
+            match instances::claim(&self.mysql, &now, InstanceState::Updating, &op, lease).await? {
+                true => self.undo_update(&now, &op).await,
+                false => Ok(()),
+            }
+        };
+        match mended.await {
+            Ok(()) => OsbError::Concurrency,
+            Err(error) => error,
+        }
     }
 
     /// Takes an abandoned binding away, whether it was being made or being ended.
@@ -74,7 +92,7 @@ impl Broker {
     /// Sweeps for ever.
     pub async fn keep_sweeping(&self) {
         loop {
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(SWEEP.min(self.settings().server.lease() / 2)).await;
             if let Err(error) = self.sweep().await {
                 tracing::debug!(%error, "no sweep");
             }

@@ -6,6 +6,7 @@ use super::{Broker, OsbError, Result, wait_for_others};
 use crate::domain::binding::Binding;
 use crate::domain::ids::{BindingId, InstanceId};
 use crate::domain::instance::{Instance, OpId};
+use crate::failpoint::failpoint;
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::sessions::{self, Targets};
 use crate::mysql::{accounts, bindings, instances, retired_accounts};
@@ -61,7 +62,10 @@ impl Broker {
             let instance = instances::find(&self.mysql, instance_id).await?.ok_or(OsbError::Gone)?;
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if bindings::claim_for_deletion(&self.mysql, &found, &op, lease).await? {
-                return self.remove_binding(&found, &instance, &op).await;
+                failpoint!("U1");
+                let removed = self.remove_binding(&found, &instance, &op).await;
+                failpoint!("U3");
+                return removed;
             }
             wait_for_others(since).await?;
         }
@@ -79,10 +83,12 @@ impl Broker {
             } else {
                 accounts::drop(&self.mysql, account).await?;
             }
+            failpoint!("U2.account");
             // neither ends a session; a new one cannot begin any more
             sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await
         };
         while_renewing(&self.mysql, Subject::Binding(binding.row), op, self.settings().server.lease(), work).await?;
+        failpoint!("U2");
         if bindings::delete(&self.mysql, binding, instance, op).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

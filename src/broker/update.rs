@@ -11,6 +11,7 @@ use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, OpId};
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{MB, to_mb};
+use crate::failpoint::failpoint;
 use crate::mysql::instances::{self, Change, UpdateStart};
 use crate::mysql::last_operations::{self, Kind};
 use crate::mysql::operations::{Subject, while_renewing};
@@ -117,14 +118,19 @@ impl Broker {
             return Ok(start);
         }
         progress.begin();
+        failpoint!("C1");
         let work = self.limit_accounts(instance, plan.max_user_connections);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(instance.row), &op, lease, work).await {
-            Ok(()) => instances::end_update(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from),
+            Ok(()) => {
+                failpoint!("C2");
+                instances::end_update(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from)
+            }
             Err(error) => Err(error),
         };
+        failpoint!("C3");
         match outcome {
             Ok(true) => Ok(UpdateStart::Begun),
-            Ok(false) => Err(OsbError::Concurrency),
+            Ok(false) => Err(self.after_a_lost_update(&instance.id).await),
             Err(error) => {
                 let undone = async {
                     self.undo_update(instance, &op).await?;

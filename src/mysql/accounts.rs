@@ -24,11 +24,14 @@ pub async fn create(
     let name = quote::account(account);
     let pattern = quote::identifier(&quote::grant_pattern(database, info.partial_revokes));
     let password = quote::string(password.expose_secret());
-    let statements = format!(
-        "CREATE USER IF NOT EXISTS {name} IDENTIFIED BY {password} WITH MAX_USER_CONNECTIONS {max_user_connections}; \
-         GRANT {} ON {pattern}.* TO {name}",
-        rights.join(", ")
-    );
+    let create = format!("CREATE USER IF NOT EXISTS {name} IDENTIFIED BY {password} WITH MAX_USER_CONNECTIONS {max_user_connections}");
+    // one message for both steps; in two only where a test ends the broker between them
+    #[cfg(feature = "failpoints")]
+    if crate::failpoint::is_armed("B2") {
+        mysql.send("create an account", &create, Error::doing_secretly("CREATE USER")).await?;
+        crate::failpoint::hit("B2");
+    }
+    let statements = format!("{create}; GRANT {} ON {pattern}.* TO {name}", rights.join(", "));
     mysql.send("create an account", &statements, Error::doing_secretly("CREATE USER and GRANT")).await
 }
 

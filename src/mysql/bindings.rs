@@ -1,6 +1,7 @@
 //! The table `service_bindings`, and the reference's `read_only_users` beside it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::MySqlConnection;
@@ -281,7 +282,16 @@ pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
             .execute(&mut *connection)
             .await
             .map_err(Error::doing("the last step of a bind"))?;
-            Ok(done.rows_affected() == 1)
+            if done.rows_affected() == 1 {
+                return Ok(true);
+            }
+            // the answer of an earlier attempt may have been lost: nobody but the holder of `op` makes this row ready
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_bindings WHERE id = ? AND state = 'ready')")
+                .bind(row)
+                .fetch_one(&mut *connection)
+                .await
+                .map(|found: i64| found != 0)
+                .map_err(Error::doing("the last step of a bind"))
         })
         .await
 }
@@ -332,8 +342,11 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
         update_repeatable: false,
     };
     let outcome = &outcome;
+    let repeated = AtomicBool::new(false);
+    let repeated = &repeated;
     mysql
         .transact("delete a binding", |mut transaction| async move {
+            let repeated = repeated.swap(true, Ordering::Relaxed);
             let done = sqlx::query("DELETE FROM service_bindings WHERE id = ? AND op_id = ?")
                 .bind(binding.row)
                 .bind(&op.0)
@@ -341,7 +354,13 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
                 .await
                 .map_err(Error::doing("the last step of an unbind"))?;
             if done.rows_affected() != 1 {
-                return Ok(End::Rollback(false));
+                let there: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_bindings WHERE id = ?)")
+                    .bind(binding.row)
+                    .fetch_one(&mut *transaction)
+                    .await
+                    .map_err(Error::doing("the last step of an unbind"))?;
+                // gone in a repeat: the answer to the COMMIT before it was lost
+                return Ok(End::Rollback(repeated && there == 0));
             }
             if binding.read_only {
                 forget_read_only(&mut transaction, &binding.account).await?;

@@ -1,6 +1,7 @@
 //! The table `service_instances` and the counter beside it. Each change of `reserved_bytes` and the same change of the
 //! counter are one transaction, with the counter last: its lock is the busiest and so held shortest.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use super::transact::End;
 use super::{Error, Mysql, Result, code};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId, ProvisionRequest};
+use crate::failpoint::failpoint;
 
 macro_rules! select {
     ($rest:literal) => {
@@ -203,6 +205,7 @@ pub async fn reserve(mysql: &Mysql, new: &NewInstance<'_>, sellable_bytes: u64, 
                 Err(error) if error.code() == Some(code::DUPLICATE_KEY) => return Ok(End::Rollback(None)),
                 Err(error) => return Err(error),
             };
+            failpoint!("P1.inside");
             match take(&mut transaction, reserved_bytes, sellable_bytes).await? {
                 true => Ok(End::Commit(transaction, Some(row))),
                 false => Ok(End::Rollback(None)),
@@ -290,7 +293,17 @@ pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
             .execute(&mut *connection)
             .await
             .map_err(Error::doing("the last step of an operation"))?;
-            Ok(done.rows_affected() == 1)
+            if done.rows_affected() == 1 {
+                return Ok(true);
+            }
+            // the answer of an earlier attempt may have been lost: nobody but the holder of `op` makes this row ready, and no other
+            // attempt ever has its key
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state IN ('ready', 'updating'))")
+                .bind(row)
+                .fetch_one(&mut *connection)
+                .await
+                .map(|found: i64| found != 0)
+                .map_err(Error::doing("the last step of an operation"))
         })
         .await
 }
@@ -300,8 +313,11 @@ pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
 /// # Errors
 /// Whatever keeps the database from answering.
 pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<bool> {
+    let repeated = AtomicBool::new(false);
+    let repeated = &repeated;
     mysql
         .transact("release", |mut transaction| async move {
+            let repeated = repeated.swap(true, Ordering::Relaxed);
             let reserved: Option<u64> =
                 sqlx::query_scalar("SELECT reserved_bytes FROM service_instances WHERE id = ? AND op_id = ? FOR UPDATE")
                     .bind(instance.row)
@@ -309,7 +325,12 @@ pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Ou
                     .fetch_optional(&mut *transaction)
                     .await
                     .map_err(Error::doing("a release"))?;
-            let Some(reserved) = reserved else { return Ok(End::Rollback(false)) };
+            // gone in a repeat: the answer to the COMMIT before it was lost
+            let Some(reserved) = reserved else {
+                return Ok(End::Rollback(
+                    repeated && find_in(&mut transaction, &instance.id).await?.is_none_or(|now| now.row != instance.row),
+                ));
+            };
             sqlx::query("DELETE FROM service_instances WHERE id = ? AND op_id = ?")
                 .bind(instance.row)
                 .bind(&op.0)
@@ -320,6 +341,7 @@ pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Ou
                 sqlx::query(forget).bind(&instance.database).execute(&mut *transaction).await.map_err(Error::doing("a release"))?;
             }
             last_operations::note(&mut transaction, &instance.id, None, outcome).await?;
+            failpoint!("D3.inside");
             give_back(&mut transaction, reserved).await?;
             Ok(End::Commit(transaction, true))
         })
@@ -400,8 +422,11 @@ pub async fn begin_update(
 /// # Errors
 /// Whatever keeps the database from answering.
 pub async fn end_update(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<bool> {
+    let repeated = AtomicBool::new(false);
+    let repeated = &repeated;
     mysql
         .transact("end an update", |mut transaction| async move {
+            let repeated = repeated.swap(true, Ordering::Relaxed);
             let reserved: Option<u64> =
                 sqlx::query_scalar("SELECT reserved_bytes FROM service_instances WHERE id = ? AND op_id = ? FOR UPDATE")
                     .bind(row)
@@ -409,7 +434,19 @@ pub async fn end_update(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> 
                     .fetch_optional(&mut *transaction)
                     .await
                     .map_err(Error::doing("the end of an update"))?;
-            let Some(reserved) = reserved else { return Ok(End::Rollback(false)) };
+            let Some(reserved) = reserved else {
+                // the answer to an earlier COMMIT may have been lost
+                let done: i64 = sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes = ?)",
+                )
+                .bind(row)
+                .bind(&change.plan_id)
+                .bind(change.reserved_bytes)
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(Error::doing("the end of an update"))?;
+                return Ok(End::Rollback(repeated && done != 0));
+            };
             sqlx::query(
                 "UPDATE service_instances SET plan_guid = ?, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
                  state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",

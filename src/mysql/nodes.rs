@@ -1,14 +1,13 @@
 //! The nodes of the server: a pool each, one of them in use; who moves on when it fails.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, Executor as _, MySql, MySqlConnection, MySqlPool, Transaction};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::server::{self, ServerInfo};
 use super::{Error, Result, code};
@@ -30,7 +29,9 @@ pub struct Node {
 
 struct Inner {
     nodes: Vec<Node>,
-    current: AtomicUsize,
+    current: watch::Sender<usize>,
+    /// Held by whoever looks for another node, so that many failures at once are one look; when the last one in vain ended.
+    moving: Mutex<Option<Instant>>,
     info: OnceCell<ServerInfo>,
     database: String,
 }
@@ -39,6 +40,17 @@ struct Inner {
 #[derive(Clone)]
 pub struct Mysql {
     inner: Arc<Inner>,
+}
+
+/// What a look for another node found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// The node in use is well, or the only one there is.
+    No,
+    /// Another one is in use by now.
+    Yes,
+    /// The node in use is not well, and no other is.
+    Nowhere,
 }
 
 impl Mysql {
@@ -57,7 +69,8 @@ impl Mysql {
                 Node { endpoint, options, pool }
             })
             .collect();
-        Self { inner: Arc::new(Inner { nodes, current: AtomicUsize::new(0), info: OnceCell::new(), database: settings.database.clone() }) }
+        let (current, moving) = (watch::Sender::new(0), Mutex::new(None));
+        Self { inner: Arc::new(Inner { nodes, current, moving, info: OnceCell::new(), database: settings.database.clone() }) }
     }
 
     /// The name of the broker's own database.
@@ -73,7 +86,21 @@ impl Mysql {
     /// The node in use.
     pub fn current(&self) -> &Node {
         let nodes = &self.inner.nodes;
-        &nodes[self.inner.current.load(Ordering::Relaxed) % nodes.len()]
+        &nodes[self.current_index() % nodes.len()]
+    }
+
+    /// Which of the nodes is in use.
+    pub(super) fn current_index(&self) -> usize {
+        *self.inner.current.borrow()
+    }
+
+    /// Returns when another node than this one is in use. What still waits for an answer of this one then need wait no longer: it may hang,
+    /// and the outcome is read on the other.
+    pub(super) async fn left(&self, index: usize) {
+        let mut current = self.inner.current.subscribe();
+        if self.inner.nodes.len() < 2 || current.wait_for(|current| *current != index).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A connection to the node in use, with the broker's database selected.
@@ -128,16 +155,37 @@ impl Mysql {
 
     /// Moves on to the first healthy node when the one in use is not: run it every second while there are several.
     pub async fn move_on(&self) {
-        if self.inner.nodes.len() < 2 || self.current().is_healthy().await {
-            return;
+        self.move_on_from(self.current_index()).await;
+    }
+
+    /// As [`Mysql::move_on`], for somebody who has met a failure on the node of this index.
+    pub(super) async fn move_on_from(&self, failed: usize) -> Moved {
+        if self.inner.nodes.len() < 2 {
+            return Moved::No;
         }
-        for (index, node) in self.inner.nodes.iter().enumerate() {
-            if node.is_healthy().await {
-                self.inner.current.store(index, Ordering::Relaxed);
-                tracing::warn!(host = %node.endpoint.host, port = node.endpoint.port, "moved on to another node of the database");
-                return;
-            }
+        let asked = Instant::now();
+        let mut in_vain = self.inner.moving.lock().await;
+        if self.current_index() != failed {
+            return Moved::Yes;
         }
+        // somebody has just looked: a queue of looks at nodes that hang would hold up every request
+        if in_vain.is_some_and(|ended| ended >= asked) {
+            return Moved::Nowhere;
+        }
+        if self.current().is_healthy().await {
+            return Moved::No;
+        }
+        // all at once: one that hangs must not hold up the look at the others
+        let others = self.inner.nodes.iter().enumerate().filter(|(index, _)| *index != failed);
+        let healthy = futures_util::future::join_all(others.map(async |(index, node)| node.is_healthy().await.then_some(index))).await;
+        let Some(index) = healthy.into_iter().flatten().next() else {
+            *in_vain = Some(Instant::now());
+            return Moved::Nowhere;
+        };
+        self.inner.current.send_replace(index);
+        let node = self.current();
+        tracing::warn!(host = %node.endpoint.host, port = node.endpoint.port, "moved on to another node of the database");
+        Moved::Yes
     }
 }
 

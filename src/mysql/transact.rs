@@ -6,6 +6,7 @@ use rand::RngExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::{MySql, Transaction};
 
+use super::nodes::Moved;
 use super::{Error, Mysql, Result};
 
 /// Attempts at one transaction.
@@ -31,8 +32,13 @@ impl Mysql {
     {
         let mut attempt = 1;
         loop {
-            match self.transact_once(what, &mut body).await {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => pause(what, attempt, &error).await,
+            let node = self.current_index();
+            let result = tokio::select! {
+                result = self.transact_once(what, &mut body) => result,
+                () = self.left(node) => Err(left()),
+            };
+            match result {
+                Err(error) if attempt < ATTEMPTS && self.is_worth_repeating(&error, node).await => pause(what, attempt, &error).await,
                 result => return result,
             }
             attempt += 1;
@@ -54,6 +60,21 @@ impl Mysql {
         }
     }
 
+    /// The retry set: what is transient by itself, and any failure of a node that turns out to be no good when there is another that is.
+    async fn is_worth_repeating(&self, error: &Error, node: usize) -> bool {
+        // 1205 is also what a read hears on a node that waits for its cluster
+        let is_of_the_node = error.is_outage() || error.code() == Some(super::code::LOCK_WAIT_TIMEOUT);
+        if !is_of_the_node {
+            return error.is_transient();
+        }
+        match self.move_on_from(node).await {
+            Moved::Yes => true,
+            Moved::No => error.is_transient(),
+            // whoever asked hears of it at once and comes again
+            Moved::Nowhere => false,
+        }
+    }
+
     /// As [`Mysql::transact`] for a single statement, which is a transaction by itself; also for DDL, which must be
     /// idempotent.
     pub(super) async fn repeat<T, F>(&self, what: &'static str, mut body: impl FnMut(PoolConnection<MySql>) -> F) -> Result<T>
@@ -62,9 +83,17 @@ impl Mysql {
     {
         let mut attempt = 1;
         loop {
-            let connection = self.connection().await?;
-            match body(connection).await {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => pause(what, attempt, &error).await,
+            let node = self.current_index();
+            let once = async {
+                let connection = self.connection().await?;
+                body(connection).await
+            };
+            let result = tokio::select! {
+                result = once => result,
+                () = self.left(node) => Err(left()),
+            };
+            match result {
+                Err(error) if attempt < ATTEMPTS && self.is_worth_repeating(&error, node).await => pause(what, attempt, &error).await,
                 result => return result,
             }
             attempt += 1;
@@ -81,6 +110,10 @@ impl Mysql {
         })
         .await
     }
+}
+
+fn left() -> Error {
+    Error::ConnectionLost("the node was left for another one before it answered".to_owned())
 }
 
 async fn pause(what: &'static str, attempt: u32, error: &Error) {

@@ -17,9 +17,12 @@ mod catalog;
 mod cli;
 mod cloud_controller;
 mod concurrency;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod definers;
 mod edge;
 mod enforcer;
+mod galera;
 mod hostile;
 mod lifecycle;
 mod limits;

@@ -92,17 +92,22 @@ impl Bed {
         for _ in 0..options.brokers.max(behind_a_router) {
             bed.start_broker().await;
         }
+        bed.all_ready().await;
         if behind_a_router > 1 {
             let urls = bed.clients.iter().map(|client| client.url.clone()).collect();
             bed.clients[0] = bed.clients[0].clone().in_turn(urls);
         }
-        for client in bed.clients.clone() {
+        bed
+    }
+
+    /// Returns when every broker is ready.
+    pub async fn all_ready(&self) {
+        for client in &self.clients {
             eventually("the broker is ready", async || {
                 (client.send(client.bare(reqwest::Method::GET, "/ready")).await.status == 200).then_some(())
             })
             .await;
         }
-        bed
     }
 
     /// Accounts and settings, no broker yet.
@@ -124,7 +129,7 @@ impl Bed {
         let mut settings = json!({
             "server": {"bind_address": "127.0.0.1", "port": 0, "operation_lease": 30,
                        "credentials": [{"username": ADMIN, "password": admin, "platform": "test"}]},
-            "mysql": {"hosts": [format!("{}:{}", server.endpoint.host, server.endpoint.port)], "username": account, "password": mysql, "database": database},
+            "mysql": {"hosts": server.hosts(), "username": account, "password": mysql, "database": database},
             "capacity": {"persistent_disk": options.sellable_mb, "gcache_size": 0, "overhead": 0, "per_instance": 0},
             "quota_enforcer": {"enabled": options.enforce, "username": enforcer_account, "password": enforcer},
             "bindings": {"secrets": [{"id": "first", "key": key}]},
@@ -185,6 +190,8 @@ impl Bed {
     /// A connection with all rights, with the broker's database selected.
     pub async fn root(&self) -> MySqlConnection {
         let mut root = super::server::connect(&self.server, "root", &self.root_password).await.expect("a connection of root");
+        // on a cluster: what any node has committed; elsewhere there is no such variable
+        let _ = sqlx::raw_sql("SET SESSION wsrep_sync_wait = 15").execute(&mut root).await;
         // not there before the first migration
         let _ = sqlx::raw_sql(AssertSqlSafe(format!("USE {}", self.database))).execute(&mut root).await;
         root

@@ -21,13 +21,14 @@ pub struct BrokerProcess {
 impl BrokerProcess {
     /// Starts a verb with a settings file.
     pub fn start(verb: &str, config: &Path) -> Self {
-        Self::start_with(&[OsStr::new(verb), OsStr::new("--config"), config.as_os_str()])
+        Self::start_in(verb, config, &[])
     }
 
-    /// Starts the program with any arguments.
-    pub fn start_with(arguments: &[&OsStr]) -> Self {
+    /// As [`BrokerProcess::start`], with more in the environment.
+    pub fn start_in(verb: &str, config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(PROGRAM)
-            .args(arguments)
+            .args([OsStr::new(verb), OsStr::new("--config"), config.as_os_str()])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -78,6 +79,13 @@ impl BrokerProcess {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("a signal");
+    }
+
+    /// Whether SIGSTOP has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // after the name in parentheses, which may hold anything
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
     }
 
     /// SIGTERM, and how it ended.

@@ -1,6 +1,7 @@
 //! What every test stands on: a real server, real broker processes, real HTTP.
 //!
-//! `CF_MYSQL_BROKER_TEST_SERVER` says which server the suite runs against: `mariadb` (default) or `mysql`. One server serves
+//! `CF_MYSQL_BROKER_TEST_SERVER` says which server the suite runs against: `mariadb` (default), `mysql`, or
+//! `galera` (three nodes). One server serves
 //! the whole suite; each test has schema, accounts and brokers of its own on it.
 
 pub mod bed;
@@ -11,7 +12,7 @@ pub mod server;
 pub use bed::{Bed, BedOptions};
 pub use broker::BrokerProcess;
 pub use osb::{Answer, Osb};
-pub use server::{is_mariadb, own_server, shared_server};
+pub use server::{TestServer, cluster, is_galera, is_mariadb, own_server, shared_server};
 
 use std::future::Future;
 use std::time::{Duration, Instant};
