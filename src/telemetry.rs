@@ -2,8 +2,10 @@
 //! statements (see `mysql::nodes`), so no secret can reach a log this way.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, LoggingSettings};
@@ -23,12 +25,17 @@ pub fn init_logs(settings: LoggingSettings) {
 /// Seconds, from a millisecond to the platform's patience.
 const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// After which time a gauge that nobody sets is no longer published.
+const IDLE: Duration = Duration::from_secs(90);
+
 /// Starts collecting metrics.
 ///
 /// # Errors
 /// A recorder is installed already.
 pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?.install_recorder()?;
+    // a database that is no longer among the fullest must not stay among them: whatever is in force is set again all the time
+    let builder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(IDLE));
+    let handle = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?.install_recorder()?;
     describe();
     Ok(handle)
 }
@@ -46,6 +53,9 @@ fn describe() {
     describe_histogram!("cf_mysql_enforcer_pass_seconds", "Time of one pass.");
     describe_gauge!("cf_mysql_enforcer_leader", "1 where this process leads.");
     describe_gauge!("cf_mysql_enforcer_violators", "Databases over their quota.");
+    describe_counter!("cf_mysql_enforcer_warnings_total", "Databases that crossed a warning threshold, by threshold.");
+    describe_gauge!("cf_mysql_instance_usage_ratio", "Used part of the quota of the fullest databases.");
+    describe_gauge!("cf_mysql_instances_by_usage_ratio", "Databases that use at most this part of their quota.");
     describe_counter!("cf_mysql_enforcer_revocations_total", "Accounts whose write privileges were taken.");
     describe_counter!("cf_mysql_enforcer_restorations_total", "Accounts whose write privileges were given back.");
     describe_counter!("cf_mysql_enforcer_failures_total", "Databases, or passes, about which something failed.");

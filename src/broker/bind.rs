@@ -13,6 +13,7 @@ use crate::domain::instance::{Instance, InstanceState, OpId, Repeat};
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{names, privileges};
 use crate::failpoint::failpoint;
+use crate::mysql::accounts::Scope;
 use crate::mysql::bindings::{self, BindStart, NewAccount};
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::quota::{self, Revocation};
@@ -200,9 +201,9 @@ impl Broker {
         if !quota::is_over(&self.mysql, &instance.database).await? {
             return Ok(false);
         }
-        let pattern = accounts::grant_pattern(&self.mysql, &instance.database).await?;
+        let scope = Scope::Pattern(accounts::grant_pattern(&self.mysql, &instance.database).await?);
         let privileges = privileges::write_names().into_iter().map(str::to_owned).collect();
-        quota::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), pattern, privileges }).await
+        quota::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), scope, privileges }).await
     }
 
     async fn undo_bind(&self, instance: &Instance, request: &BindRequest, account: &Account, op: &OpId) {

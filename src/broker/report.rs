@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Broker, Result};
-use crate::domain::quota::{QuotaState, Sold, file_sizes};
+use crate::domain::quota::{QuotaState, Sold};
 use crate::domain::{MB, to_mb};
 use crate::mysql::{bindings, instances, quota, usage};
 
@@ -39,9 +39,8 @@ impl Broker {
     /// Whatever keeps the database from answering.
     pub async fn instance_reports(&self) -> Result<Vec<InstanceReport>> {
         let settings = self.settings();
-        let tablespaces = usage::tablespaces(&self.mysql).await?;
-        let sizes = file_sizes(tablespaces.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
         let over: HashMap<String, bool> = quota::sold(&self.mysql).await?.into_iter().map(|sold| (sold.database, sold.is_over)).collect();
+        let sizes = usage::screen(&self.mysql, &over.keys().cloned().collect::<Vec<_>>()).await?.bytes;
         let counts = bindings::counts(&self.mysql).await?;
         let reports = instances::list(&self.mysql).await?.into_iter().map(|instance| {
             let used = sizes.get(&instance.database).copied().unwrap_or(0);
@@ -49,6 +48,7 @@ impl Broker {
                 is_over: over.get(&instance.database).copied().unwrap_or(false),
                 quota_bytes: instance.max_storage_mb.saturating_mul(MB),
                 database: instance.database,
+                ..Sold::default()
             };
             let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id)).map(|plan| plan.name.clone());
             InstanceReport {

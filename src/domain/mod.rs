@@ -5,6 +5,7 @@ pub mod binding;
 pub mod capacity;
 pub mod catalog;
 pub mod credentials;
+pub mod gate;
 pub mod ids;
 pub mod instance;
 pub mod names;

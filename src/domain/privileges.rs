@@ -28,6 +28,14 @@ pub fn write_names() -> Vec<&'static str> {
     WRITE.iter().map(|(name, _)| *name).collect()
 }
 
+/// What is taken besides where a routine runs with the rights of somebody who may still write (an operator who restored a dump).
+pub const CALL: &str = "EXECUTE";
+
+/// The names in a comma-separated list.
+pub fn split(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// What a new account gets on its database. `mariadb`: DELETE HISTORY exists there only.
 pub fn of_binding(read_only: bool, may_write: bool, table_locks: bool, mariadb: bool) -> Vec<&'static str> {
     if read_only {

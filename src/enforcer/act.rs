@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Enforcer;
+use crate::domain::privileges::CALL;
 use crate::domain::quota::{Sold, concerned};
 use crate::domain::to_mb;
 use crate::mysql::quota::{self, Revocation};
@@ -22,31 +23,31 @@ pub(super) struct Done {
 impl Enforcer {
     /// Sees that nobody concerned can write to a database over its quota: at the crossing, and in every pass after it (which
     /// repairs a crash in between, and a grant by somebody else). Adds the sessions to end to `targets`.
-    pub(super) async fn take(&self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+    pub(super) async fn take(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
         let ignored = self.settings.load().ignored_users();
-        let held: Vec<_> =
-            accounts::on_database(&self.mysql, &sold.database).await?.into_iter().filter(|grant| !grant.writes.is_empty()).collect();
-        let concerned = concerned(held.iter().map(|grant| grant.account.clone()), &ignored);
-        let held: Vec<_> = held.into_iter().filter(|grant| concerned.contains(&grant.account)).collect();
+        let held = self.held(sold, &ignored).await?;
         let mut noted = quota::revocations(&self.mysql, &sold.database).await?;
-        for grant in &held {
-            let new = Revocation { account: grant.account.clone(), pattern: grant.pattern.clone(), privileges: grant.writes.clone() };
-            add(&mut noted, new);
+        for revocation in &held {
+            add(&mut noted, revocation.clone());
         }
         if !sold.is_over || !held.is_empty() {
             quota::record(&self.mysql, &sold.database, &noted).await?;
         }
         let mut failure = None;
         let mut done = Done::default();
-        for grant in &held {
-            match accounts::revoke_writes(&self.mysql, &grant.account, &grant.pattern).await {
-                Ok(()) => done.revoked += 1,
+        let mut accounts_revoked = BTreeSet::new();
+        for Revocation { account, scope, privileges } in &held {
+            match accounts::revoke(&self.mysql, &sold.database, account, scope, privileges).await {
+                Ok(()) => {
+                    accounts_revoked.insert(account);
+                }
                 Err(error) => {
-                    tracing::warn!(database = sold.database, account = grant.account.user, %error, "write privileges could not be taken yet");
+                    tracing::warn!(database = sold.database, account = account.user, %error, "write privileges could not be taken yet");
                     failure = Some(error);
                 }
             }
         }
+        done.revoked = accounts_revoked.len();
         if !sold.is_over {
             tracing::warn!(
                 database = sold.database,
@@ -73,6 +74,31 @@ impl Enforcer {
         }
     }
 
+    /// What the accounts concerned hold that stores bytes. The rights on the whole database are looked at in every pass; those on
+    /// single objects, and routines that run with an operator's rights, once in a while: only an operator can add to them.
+    async fn held(&mut self, sold: &Sold, ignored: &[String]) -> Result<Vec<Revocation>> {
+        let mut grants = accounts::on_database(&self.mysql, &sold.database).await?;
+        let is_due = !sold.is_over || self.measurements.details_due(&sold.database);
+        if is_due {
+            grants.extend(accounts::on_objects(&self.mysql, &sold.database).await?);
+        }
+        let concerned = concerned(grants.iter().map(|grant| grant.account.clone()), ignored);
+        if is_due {
+            let own: BTreeSet<String> = concerned.iter().map(|account| format!("{}@{}", account.user, account.host)).collect();
+            let lends = accounts::definers(&self.mysql, &sold.database).await?.iter().any(|definer| !own.contains(definer));
+            self.measurements.set_details(&sold.database, lends);
+        }
+        let lends = self.measurements.lends_rights(&sold.database);
+        let held = grants.into_iter().filter(|grant| concerned.contains(&grant.account)).map(|grant| {
+            let mut privileges = grant.writes;
+            if lends && grant.executes {
+                privileges.push(CALL.to_owned());
+            }
+            Revocation { account: grant.account, scope: grant.scope, privileges }
+        });
+        Ok(held.filter(|revocation| !revocation.privileges.is_empty()).collect())
+    }
+
     /// A session with an id up to the watermark may have begun before the REVOKE, and keeps what it had then.
     async fn watermarks(&self, sold: &Sold, anew: bool) -> Result<Watermarks> {
         if sold.is_over && !anew {
@@ -87,13 +113,28 @@ impl Enforcer {
     }
 
     /// Gives back exactly what was taken. Sessions began without it, so they are ended: apps reconnect and can write.
-    pub(super) async fn give_back(&self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+    pub(super) async fn give_back(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
         let mut done = Done::default();
+        let mut failure = None;
+        let mut accounts_restored = BTreeSet::new();
         for revocation in quota::revocations(&self.mysql, &sold.database).await? {
-            self.give_back_one(&sold.database, &revocation).await?;
-            done.restored += 1;
-            targets.insert(revocation.account.user, None);
+            match self.give_back_one(&sold.database, &revocation).await {
+                Ok(()) => {
+                    targets.insert(revocation.account.user.clone(), None);
+                    accounts_restored.insert(revocation.account);
+                }
+                // one account must not keep the others waiting
+                Err(error) => {
+                    tracing::warn!(database = sold.database, account = revocation.account.user, %error, "writing could not be given back yet");
+                    failure = Some(error);
+                }
+            }
         }
+        done.restored = accounts_restored.len();
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.measurements.forget(&sold.database);
         if quota::forget(&self.mysql, &sold.database).await? {
             tracing::info!(
                 database = sold.database,
@@ -107,8 +148,12 @@ impl Enforcer {
     }
 
     async fn give_back_one(&self, database: &str, revocation: &Revocation) -> Result<()> {
-        if !accounts::grant(&self.mysql, &revocation.account, &revocation.pattern, &revocation.privileges).await? {
-            tracing::debug!(database, account = revocation.account.user, "an account is gone: nothing to give back");
+        if !accounts::grant(&self.mysql, database, &revocation.account, &revocation.scope, &revocation.privileges).await? {
+            tracing::debug!(
+                database,
+                account = revocation.account.user,
+                "an account, or what it had rights on, is gone: nothing to give back"
+            );
         }
         quota::forget_revocation(&self.mysql, database, revocation).await
     }
@@ -117,7 +162,7 @@ impl Enforcer {
 /// Adds to what is noted; what was noted before stays.
 fn add(noted: &mut Vec<Revocation>, new: Revocation) {
     let mut privileges: BTreeSet<String> = new.privileges.iter().cloned().collect();
-    if let Some(known) = noted.iter_mut().find(|known| known.account == new.account && known.pattern == new.pattern) {
+    if let Some(known) = noted.iter_mut().find(|known| known.account == new.account && known.scope == new.scope) {
         privileges.extend(known.privileges.drain(..));
         known.privileges = privileges.into_iter().collect();
     } else {
@@ -129,12 +174,13 @@ fn add(noted: &mut Vec<Revocation>, new: Revocation) {
 mod tests {
     use super::*;
     use crate::domain::binding::Account;
+    use crate::mysql::accounts::Scope;
 
     #[test]
     fn what_was_noted_stays() {
         let revocation = |user: &str, names: &[&str]| Revocation {
             account: Account::from_anywhere(user.into()),
-            pattern: "p".into(),
+            scope: Scope::Pattern("p".into()),
             privileges: names.iter().map(|name| (*name).to_owned()).collect(),
         };
         let mut noted = vec![revocation("a", &["INSERT", "UPDATE"])];

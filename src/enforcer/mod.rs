@@ -4,6 +4,7 @@
 mod act;
 mod measure;
 mod pass;
+mod ratios;
 
 use std::time::{Duration, Instant};
 
@@ -49,13 +50,22 @@ impl Enforcer {
     /// Passes until `stop`, whenever this process holds the lease; gives it back at the end.
     pub async fn run(mut self, stop: CancellationToken) {
         let settings = self.settings.load();
-        tracing::info!(pause = settings.quota_enforcer.pause, ignored_users = ?settings.ignored_users(), "the quota enforcer is in force");
+        let quota_enforcer = &settings.quota_enforcer;
+        tracing::info!(
+            pause = quota_enforcer.pause,
+            ignored_users = ?settings.ignored_users(),
+            minimum_dwell = quota_enforcer.minimum_dwell,
+            restore_below = quota_enforcer.restore_below,
+            warn_at = ?quota_enforcer.warn_at,
+            "the quota enforcer is in force"
+        );
         drop(settings);
         let (lead, leading) = watch::channel(None);
         let (mysql, holder) = (self.mysql.clone(), self.holder.clone());
         tokio::select! {
             () = keep_the_lead(&mysql, &holder, &lead) => {}
             () = self.keep_passing(leading) => {}
+            () = keep_moving_on(&mysql) => {}
             () = stop.cancelled() => {}
         }
         metrics::gauge!("cf_mysql_enforcer_leader").set(0.0);
@@ -84,6 +94,14 @@ impl Enforcer {
             let pause = self.settings.load().quota_enforcer.pause();
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// Moves on to another node when the one in use fails.
+async fn keep_moving_on(mysql: &Mysql) {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        mysql.move_on().await;
     }
 }
 

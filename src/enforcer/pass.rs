@@ -1,20 +1,24 @@
 //! One pass: facts, judgement, action. An error about one database never stops the others.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::Enforcer;
 use super::act::Done;
-use crate::domain::quota::{Sold, Verdict, is_suspect, judge};
+use crate::domain::quota::{Sold, Verdict, Warning, is_nearly_full, is_suspect, judge, warning};
+use crate::domain::to_mb;
 use crate::mysql::sessions::{self, Targets};
 use crate::mysql::{Result, quota};
 
 /// What a pass saw and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PassReport {
-    /// Databases with a quota.
+    /// Databases with a quota; of the last scan where this pass looked at suspects only.
     pub databases: usize,
+    /// Whether everybody was looked at, or only who was suspect already.
+    pub scanned: bool,
     /// Of these, looked at exactly.
     pub suspects: usize,
     /// Crossed their quota since the last pass.
@@ -23,6 +27,8 @@ pub struct PassReport {
     pub over: usize,
     /// Back under their quota.
     pub reformers: usize,
+    /// Crossed a warning threshold since the last pass.
+    pub warned: usize,
     /// Accounts whose write privileges were taken.
     pub revoked: usize,
     /// Accounts that have them back.
@@ -33,9 +39,11 @@ pub struct PassReport {
     pub failures: usize,
     /// Time by stage.
     pub milliseconds: Stages,
+    /// What was read by stage: files in the screen, databases among the suspects.
+    pub rows: Stages,
 }
 
-/// Milliseconds by stage.
+/// A figure by stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stages {
     /// List of quotas and file sizes.
@@ -45,36 +53,85 @@ pub struct Stages {
 }
 
 impl Enforcer {
-    /// Makes one pass; `still_leads` is asked before each change.
+    /// Makes one pass; `still_leads` is asked before each change. `time_box`: none looks at everybody and everything, however long
+    /// that takes.
     pub(super) async fn pass(&mut self, time_box: Option<Duration>, still_leads: &(dyn Fn() -> bool + Send + Sync)) -> Result<PassReport> {
         let started = Instant::now();
-        let sold = quota::sold(&self.mysql).await?;
-        self.forget_others(&sold);
-        let sizes = self.screen(&sold, time_box).await?;
-        let mut report = PassReport { databases: sold.len(), ..PassReport::default() };
+        let settings = self.settings.load_full();
+        let mut report = PassReport::default();
+        let scan = self.gate().await?;
+        let sold = match scan {
+            Some(counters) => {
+                let sold = quota::sold(&self.mysql).await?;
+                report.rows.screen = self.screen(&sold, counters, time_box).await? as u64;
+                self.audit(Some(counters.definitions), time_box).await?;
+                for sold in &sold {
+                    if is_suspect(self.measurements.size(&sold.database), sold) {
+                        self.measurements.suspect(&sold.database);
+                    }
+                }
+                sold
+            }
+            None => {
+                self.audit(None, time_box).await?;
+                quota::sold_among(&self.mysql, &self.measurements.suspects()).await?
+            }
+        };
+        report.scanned = scan.is_some();
+        report.databases = self.measurements.databases();
         report.milliseconds.screen = milliseconds(started);
 
         let started = Instant::now();
         let mut targets = Targets::new();
-        for sold in sold.iter().filter(|sold| is_suspect(sizes.get(&sold.database).copied().unwrap_or(0), sold)) {
+        let mut measured = HashMap::new();
+        for sold in &sold {
             if !still_leads() {
                 break;
             }
-            report.suspects += 1;
-            if let Err(error) = self.enforce(sold, &mut report, &mut targets).await {
-                report.failures += 1;
-                report.over += usize::from(sold.is_over);
-                tracing::warn!(database = sold.database, %error, "the quota of a database could not be enforced yet");
+            let size = self.measurements.size(&sold.database);
+            if is_suspect(size, sold) {
+                report.suspects += 1;
+                match self.enforce(sold, &mut report, &mut targets).await {
+                    Ok(used) => {
+                        measured.insert(sold.database.as_str(), used);
+                    }
+                    Err(error) => {
+                        report.failures += 1;
+                        report.over += usize::from(sold.is_over);
+                        tracing::warn!(database = sold.database, %error, "the quota of a database could not be enforced yet");
+                    }
+                }
+            } else if is_nearly_full(size, sold, &settings.quota_enforcer.warn_at) && self.measurements.nearly_full_due(&sold.database) {
+                match self.look_whether_to_warn(sold, &mut report).await {
+                    Ok(used) => {
+                        measured.insert(sold.database.as_str(), used);
+                    }
+                    Err(error) => {
+                        report.failures += 1;
+                        tracing::warn!(database = sold.database, %error, "a database that is nearly full could not be measured yet");
+                    }
+                }
             }
         }
+        if report.scanned && still_leads() {
+            self.give_back_to_orphans(&mut report, &mut targets).await?;
+        }
         report.sessions_ended = sessions::kill(&self.mysql, &targets).await?;
+        report.rows.suspects = measured.len() as u64;
         report.milliseconds.suspects = milliseconds(started);
+        if report.scanned {
+            let used =
+                |sold: &Sold| measured.get(sold.database.as_str()).copied().unwrap_or_else(|| self.measurements.size(&sold.database));
+            super::ratios::publish(sold.iter().map(|sold| (sold.database.as_str(), used(sold), sold.quota_bytes)));
+        }
         Ok(report)
     }
 
-    async fn enforce(&mut self, sold: &Sold, report: &mut PassReport, targets: &mut Targets) -> Result<()> {
-        let used = self.used(sold).await?;
-        let Done { revoked, restored } = match judge(used, sold) {
+    /// Sees to one suspect; returns what it uses, in bytes.
+    async fn enforce(&mut self, sold: &Sold, report: &mut PassReport, targets: &mut Targets) -> Result<u64> {
+        let rules = self.settings.load().quota_enforcer.rules();
+        let used = self.used(sold, rules).await?;
+        let Done { revoked, restored } = match judge(used, sold, rules) {
             Verdict::Ok => Done::default(),
             Verdict::Violator => {
                 report.violators += 1;
@@ -92,6 +149,53 @@ impl Enforcer {
         };
         report.revoked += revoked;
         report.restored += restored;
+        self.warn(sold, used, report).await?;
+        Ok(used)
+    }
+
+    async fn look_whether_to_warn(&self, sold: &Sold, report: &mut PassReport) -> Result<u64> {
+        let used = self.used_by_statistics(sold).await?;
+        self.warn(sold, used, report).await?;
+        Ok(used)
+    }
+
+    /// Says once that a database has crossed a threshold. The note is in the database: another leader does not say it again.
+    async fn warn(&self, sold: &Sold, used_bytes: u64, report: &mut PassReport) -> Result<()> {
+        let settings = self.settings.load_full();
+        let (from, to) = match warning(used_bytes, sold, &settings.quota_enforcer.warn_at) {
+            Warning::Same => return Ok(()),
+            Warning::Crossed(to) | Warning::Left(to) => (sold.warned_at, to),
+        };
+        if !quota::set_warning(&self.mysql, &sold.database, from, to).await? || to < from {
+            return Ok(());
+        }
+        report.warned += 1;
+        metrics::counter!("cf_mysql_enforcer_warnings_total", "per_cent" => to.to_string()).increment(1);
+        if used_bytes < sold.quota_bytes {
+            tracing::warn!(
+                database = sold.database,
+                per_cent = to,
+                used_mb = to_mb(used_bytes),
+                quota_mb = to_mb(sold.quota_bytes),
+                "a database is nearly full: it has crossed a warning threshold"
+            );
+        }
+        Ok(())
+    }
+
+    /// No instance, no quota: whatever was taken is given back.
+    async fn give_back_to_orphans(&mut self, report: &mut PassReport, targets: &mut Targets) -> Result<()> {
+        for database in quota::orphans(&self.mysql).await? {
+            tracing::warn!(database, "writing was taken from a database that no instance stands for any more");
+            let sold = Sold { database, is_over: true, ..Sold::default() };
+            match self.give_back(&sold, 0, targets).await {
+                Ok(done) => report.restored += done.restored,
+                Err(error) => {
+                    report.failures += 1;
+                    tracing::warn!(database = sold.database, %error, "writing could not be given back yet");
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -106,7 +210,7 @@ impl PassReport {
         metrics::counter!("cf_mysql_enforcer_revocations_total").increment(self.revoked as u64);
         metrics::counter!("cf_mysql_enforcer_restorations_total").increment(self.restored as u64);
         metrics::counter!("cf_mysql_enforcer_failures_total").increment(self.failures as u64);
-        let happened = self.violators + self.reformers + self.revoked + self.failures + self.sessions_ended > 0;
+        let happened = self.violators + self.reformers + self.revoked + self.restored + self.failures + self.sessions_ended > 0;
         let report = serde_json::to_string(self).unwrap_or_default();
         if happened {
             tracing::info!(report, "quota pass");

@@ -73,15 +73,57 @@ pub async fn limit(mysql: &Mysql, account: &Account, max_user_connections: u32) 
     mysql.send("limit an account", &statement, Error::doing("ALTER USER")).await
 }
 
-/// An account's write privileges on a database, under the pattern it was granted with.
+/// What a grant is on, inside a database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The whole database, under the pattern as stored, escaped or not: REVOKE must spell it the same.
+    Pattern(String),
+    /// One object of it.
+    Object(Object),
+}
+
+/// A table, a column or a routine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// `TABLE`, `PROCEDURE`, `FUNCTION` and whatever else the server calls routines.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its column; empty for all of it.
+    pub column: String,
+}
+
+impl Scope {
+    /// What stands behind ON.
+    fn target(&self, database: &str) -> String {
+        match self {
+            Self::Pattern(pattern) => format!("{}.*", quote::identifier(pattern)),
+            Self::Object(Object { kind, name, .. }) => format!("{kind} {}.{}", quote::identifier(database), quote::identifier(name)),
+        }
+    }
+
+    fn list(&self, privileges: &[String]) -> String {
+        match self {
+            Self::Object(Object { column, .. }) if !column.is_empty() => {
+                let column = quote::identifier(column);
+                privileges.iter().map(|name| format!("{name} ({column})")).collect::<Vec<_>>().join(", ")
+            }
+            _ => privileges.join(", "),
+        }
+    }
+}
+
+/// An account's write privileges on a database or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// Whose.
     pub account: Account,
-    /// As stored, escaped or not: REVOKE must spell it the same.
-    pub pattern: String,
+    /// On what.
+    pub scope: Scope,
     /// The write privileges it has, by name.
     pub writes: Vec<String>,
+    /// Whether it may call routines.
+    pub executes: bool,
 }
 
 /// Every account with database-level rights on a database, granted with the escaped or with the plain name.
@@ -90,11 +132,11 @@ pub struct Grant {
 /// Whatever keeps the server from answering; the account of the caller must be able to read `mysql.db`.
 pub async fn on_database(mysql: &Mysql, database: &str) -> Result<Vec<Grant>> {
     let held: Vec<_> = privileges::WRITE.iter().map(|(name, column)| format!("IF({column} = 'Y', '{name}', NULL)")).collect();
-    let query = format!("SELECT User, Host, Db, CONCAT_WS(',', {}) FROM mysql.db WHERE Db IN (?, ?)", held.join(", "));
+    let query = format!("SELECT User, Host, Db, CONCAT_WS(',', {}), Execute_priv = 'Y' FROM mysql.db WHERE Db IN (?, ?)", held.join(", "));
     let query = query.as_str();
     mysql
         .repeat("list the accounts of a database", |mut connection| async move {
-            let rows: Vec<(String, String, String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            let rows: Vec<(String, String, String, String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(query))
                 .bind(quote::grant_pattern(database, false))
                 .bind(database)
                 .fetch_all(&mut *connection)
@@ -102,12 +144,69 @@ pub async fn on_database(mysql: &Mysql, database: &str) -> Result<Vec<Grant>> {
                 .map_err(Error::doing("a look at the accounts of a database"))?;
             Ok(rows
                 .into_iter()
-                .map(|(user, host, pattern, writes)| Grant {
+                .map(|(user, host, pattern, writes, executes)| Grant {
                     account: Account { user, host },
-                    pattern,
-                    writes: writes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+                    scope: Scope::Pattern(pattern),
+                    writes: privileges::split(&writes),
+                    executes: executes != 0,
                 })
                 .collect())
+        })
+        .await
+}
+
+/// Every account with rights on single tables, columns or routines of a database. The server gives whoever makes a routine
+/// the right to alter it.
+///
+/// # Errors
+/// Whatever keeps the server from answering; the account of the caller must be able to read the schema `mysql`.
+pub async fn on_objects(mysql: &Mysql, database: &str) -> Result<Vec<Grant>> {
+    mysql
+        .repeat("list the rights on objects of a database", |mut connection| async move {
+            let rows: Vec<(String, String, String, String, String, String)> = sqlx::query_as(
+                "SELECT CAST(User AS CHAR), CAST(Host AS CHAR), 'TABLE', CAST(Table_name AS CHAR), '', CAST(Table_priv AS CHAR) \
+                 FROM mysql.tables_priv WHERE Db = ? \
+                 UNION ALL SELECT CAST(User AS CHAR), CAST(Host AS CHAR), 'TABLE', CAST(Table_name AS CHAR), CAST(Column_name AS CHAR), \
+                 CAST(Column_priv AS CHAR) FROM mysql.columns_priv WHERE Db = ? \
+                 UNION ALL SELECT CAST(User AS CHAR), CAST(Host AS CHAR), CAST(Routine_type AS CHAR), CAST(Routine_name AS CHAR), '', \
+                 CAST(Proc_priv AS CHAR) FROM mysql.procs_priv WHERE Db = ?",
+            )
+            .bind(database)
+            .bind(database)
+            .bind(database)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::doing("a look at the rights on objects of a database"))?;
+            Ok(rows
+                .into_iter()
+                .map(|(user, host, kind, name, column, held)| {
+                    let held: Vec<String> = privileges::split(&held.to_ascii_uppercase());
+                    Grant {
+                        account: Account { user, host },
+                        scope: Scope::Object(Object { kind, name, column }),
+                        executes: held.iter().any(|name| name == "EXECUTE"),
+                        writes: held.into_iter().filter(|name| privileges::write_names().contains(&name.as_str())).collect(),
+                    }
+                })
+                .collect())
+        })
+        .await
+}
+
+/// The definers (`user@host`) of routines in a database that run with their definer's rights.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn definers(mysql: &Mysql, database: &str) -> Result<Vec<String>> {
+    mysql
+        .repeat("list the definers of routines", |mut connection| async move {
+            sqlx::query_scalar(
+                "SELECT DISTINCT CAST(DEFINER AS CHAR) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = ? AND SECURITY_TYPE = 'DEFINER'",
+            )
+            .bind(database)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::doing("a look at the routines of a database"))
         })
         .await
 }
@@ -120,29 +219,50 @@ pub async fn grant_pattern(mysql: &Mysql, database: &str) -> Result<String> {
     Ok(quote::grant_pattern(database, mysql.info().await?.partial_revokes))
 }
 
-/// Takes every write privilege of an account under a pattern.
+/// Takes privileges of an account on a database, or on a part of it.
 ///
 /// # Errors
 /// Whatever the server says; an account without the grant is no error.
-pub async fn revoke_writes(mysql: &Mysql, account: &Account, pattern: &str) -> Result<()> {
-    let statement = mysql.info().await?.dialect.revoke(&privileges::write_names(), pattern, account);
+pub async fn revoke(mysql: &Mysql, database: &str, account: &Account, scope: &Scope, privileges: &[String]) -> Result<()> {
+    let statement = mysql.info().await?.dialect.revoke(&scope.list(privileges), &scope.target(database), account);
     let result = mysql.send("revoke", &statement, Error::doing("REVOKE")).await;
     match result {
-        Err(error) if error.code() == Some(super::code::NO_SUCH_GRANT) || error.is_missing_account() => Ok(()),
+        Err(error)
+            if matches!(
+                error.code(),
+                Some(super::code::NO_SUCH_GRANT | super::code::NO_SUCH_TABLE_GRANT | super::code::NO_SUCH_ROUTINE_GRANT)
+            ) || error.is_missing_account() =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
 
-/// Gives privileges back. False: the account is gone, so there is nobody to give them to.
+/// Gives privileges back. False: the account, or what they were on, is gone, so there is nothing to give.
 ///
 /// # Errors
 /// Whatever the server says.
-pub async fn grant(mysql: &Mysql, account: &Account, pattern: &str, rights: &[String]) -> Result<bool> {
-    let statement = format!("GRANT {} ON {}.* TO {}", rights.join(", "), quote::identifier(pattern), quote::account(account));
+pub async fn grant(mysql: &Mysql, database: &str, account: &Account, scope: &Scope, rights: &[String]) -> Result<bool> {
+    let grantee = mysql.info().await?.dialect.grantee(account);
+    let statement = format!("GRANT {} ON {} TO {grantee}", scope.list(rights), scope.target(database));
     let result = mysql.send("grant", &statement, Error::doing("GRANT")).await;
     match result {
         Ok(()) => Ok(true),
-        Err(error) if error.is_missing_account() => Ok(false),
+        Err(error)
+            if error.is_missing_account()
+                || matches!(
+                    error.code(),
+                    Some(
+                        super::code::NO_SUCH_TABLE
+                            | super::code::NO_SUCH_COLUMN_IN_TABLE
+                            | super::code::NO_SUCH_ROUTINE
+                            | super::code::UNKNOWN_COLUMN
+                    )
+                ) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

@@ -365,13 +365,15 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
             if binding.read_only {
                 forget_read_only(&mut transaction, &binding.account).await?;
             }
-            sqlx::query("DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?")
-                .bind(&instance.database)
-                .bind(&binding.account.user)
-                .bind(&binding.account.host)
-                .execute(&mut *transaction)
-                .await
-                .map_err(Error::doing("the last step of an unbind"))?;
+            for forget in super::quota::FORGET_ACCOUNT {
+                sqlx::query(*forget)
+                    .bind(&instance.database)
+                    .bind(&binding.account.user)
+                    .bind(&binding.account.host)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(Error::doing("the last step of an unbind"))?;
+            }
             last_operations::note(&mut transaction, &instance.id, Some(&binding.id), outcome).await?;
             Ok(End::Commit(transaction, true))
         })

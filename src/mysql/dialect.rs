@@ -34,11 +34,26 @@ impl Dialect {
         }
     }
 
-    /// As [`Dialect::tablespaces_query`], for one database; its placeholder takes `database/%`.
+    /// As [`Dialect::tablespaces_query`], for one database; its placeholder takes `database/%`. In the middle the table's name
+    /// without the file-name encoding and without its partition, which only MariaDB needs and knows.
     pub fn tablespaces_of_database_query(self) -> &'static str {
         match self {
-            Self::MariaDb => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME LIKE ?",
-            Self::MySql => "SELECT NAME, FILE_SIZE FROM information_schema.INNODB_TABLESPACES WHERE NAME LIKE ?",
+            Self::MariaDb => {
+                "SELECT NAME, CONVERT(CONVERT(CONVERT(SUBSTRING_INDEX(SUBSTRING_INDEX(NAME, '/', -1), '#', 1) USING binary) USING filename) \
+                 USING utf8mb4), FILE_SIZE FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME LIKE ?"
+            }
+            Self::MySql => "SELECT NAME, NAME, FILE_SIZE FROM information_schema.INNODB_TABLESPACES WHERE NAME LIKE ?",
+        }
+    }
+
+    /// Names (`database/table`, encoded) of InnoDB tables without a tablespace of their own.
+    pub fn shared_tables_query(self) -> &'static str {
+        match self {
+            Self::MariaDb => "SELECT NAME FROM information_schema.INNODB_SYS_TABLES WHERE SPACE_TYPE = 'System' AND NAME LIKE '%/%'",
+            Self::MySql => {
+                "SELECT NAME FROM information_schema.INNODB_TABLES WHERE SPACE_TYPE <> 'Single' AND NAME LIKE '%/%' \
+                 AND NAME NOT LIKE 'mysql/%'"
+            }
         }
     }
 
@@ -52,12 +67,20 @@ impl Dialect {
 
     /// Takes privileges, held or not. On MySQL a plain REVOKE of a privilege that is not held is error 1141, so that one
     /// says IF EXISTS; MariaDB takes what is there.
-    pub fn revoke(self, privileges: &[&str], pattern: &str, account: &Account) -> String {
-        let (list, pattern, account) = (privileges.join(", "), quote::identifier(pattern), quote::account(account));
+    pub fn revoke(self, privileges: &str, target: &str, account: &Account) -> String {
+        let account = self.grantee(account);
         match self {
-            Self::MariaDb => format!("REVOKE {list} ON {pattern}.* FROM {account}"),
-            Self::MySql => format!("REVOKE IF EXISTS {list} ON {pattern}.* FROM {account} IGNORE UNKNOWN USER"),
+            Self::MariaDb => format!("REVOKE {privileges} ON {target} FROM {account}"),
+            Self::MySql => format!("REVOKE IF EXISTS {privileges} ON {target} FROM {account} IGNORE UNKNOWN USER"),
         }
+    }
+
+    /// An account as GRANT and REVOKE name it. A role of MariaDB has no host, and must not be given one.
+    pub fn grantee(self, account: &Account) -> String {
+        if self == Self::MariaDb && account.host.is_empty() && !account.user.is_empty() {
+            return quote::string(&account.user);
+        }
+        quote::account(account)
     }
 }
 

@@ -42,6 +42,14 @@ pub mod code {
     pub const NO_SUCH_THREAD: u16 = 1094;
     /// There is no such grant.
     pub const NO_SUCH_GRANT: u16 = 1141;
+    /// There is no such grant on a table.
+    pub const NO_SUCH_TABLE_GRANT: u16 = 1147;
+    /// There is no such grant on a routine.
+    pub const NO_SUCH_ROUTINE_GRANT: u16 = 1403;
+    /// No such routine.
+    pub const NO_SUCH_ROUTINE: u16 = 1305;
+    /// A table has no such column.
+    pub const NO_SUCH_COLUMN_IN_TABLE: u16 = 1072;
     /// GRANT to an account that does not exist (MariaDB).
     pub const NO_SUCH_USER: u16 = 1133;
     /// GRANT to an account that does not exist (MySQL).

@@ -337,8 +337,8 @@ pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Ou
                 .execute(&mut *transaction)
                 .await
                 .map_err(Error::doing("a release"))?;
-            for forget in ["DELETE FROM quota_revocations WHERE db_name = ?", "DELETE FROM quota_violations WHERE db_name = ?"] {
-                sqlx::query(forget).bind(&instance.database).execute(&mut *transaction).await.map_err(Error::doing("a release"))?;
+            for forget in super::quota::FORGET_DATABASE {
+                sqlx::query(*forget).bind(&instance.database).execute(&mut *transaction).await.map_err(Error::doing("a release"))?;
             }
             last_operations::note(&mut transaction, &instance.id, None, outcome).await?;
             failpoint!("D3.inside");

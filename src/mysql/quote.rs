@@ -19,6 +19,11 @@ pub fn account(account: &Account) -> String {
     format!("{}@{}", string(&account.user), string(&account.host))
 }
 
+/// A text that stands for itself in a LIKE pattern.
+pub fn like(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%")
+}
+
 /// The pattern of a database-level grant that means this one database: unescaped, `_` would be a wildcard, and a tenant of
 /// `cf_a_b` could make a database `cf_axb` of his own outside every quota. With `partial_revokes` MySQL takes names
 /// literally (MySQL manual, "Privilege Restriction Using Partial Revokes").
@@ -26,7 +31,7 @@ pub fn grant_pattern(database: &str, partial_revokes: bool) -> String {
     if partial_revokes {
         return database.to_owned();
     }
-    database.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%")
+    like(database)
 }
 
 #[cfg(test)]

@@ -1,33 +1,95 @@
-//! How much databases use, from the cheap and never too small to the exact.
+//! How much databases use, from the cheap and never too small to the exact. Nothing here waits for a tenant's locks for more
+//! than a moment: a tenant who holds one must become neither invisible nor a burden to the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Error, Mysql, Result, quote};
-use crate::domain::quota::{TableSize, live_bytes};
+use sqlx::pool::PoolConnection;
+use sqlx::{MySql, MySqlConnection, Row as _};
+
+use super::{Dialect, Error, Mysql, Result, quote};
+use crate::domain::gate::Counters;
+use crate::domain::quota::{DatabaseSizes, TableSize, file_sizes};
 use crate::domain::tablespace;
 
-/// Every tablespace the server has open: name and file size in bytes. At once right, and nothing a tenant sets on a table
-/// hides its growth. MariaDB lists only what was opened since it started: see [`open_tables`].
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn tablespaces(mysql: &Mysql) -> Result<Vec<(String, u64)>> {
-    let query = mysql.info().await?.dialect.tablespaces_query();
-    let mut connection = mysql.connection().await?;
-    sqlx::query_as(query).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))
+/// File sizes of all databases, and how many files were listed.
+#[derive(Debug, Default)]
+pub struct Screen {
+    /// Bytes by database.
+    pub bytes: HashMap<String, u64>,
+    /// Rows the server sent.
+    pub rows: usize,
 }
 
-/// Seconds since the server started.
+/// The size of the files of each of `databases`. At once right, and nothing a tenant sets on a table hides its growth. MariaDB
+/// lists only what was opened since it started: see [`open_tables`].
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
-pub async fn uptime(mysql: &Mysql) -> Result<u64> {
+pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
+    let dialect = mysql.info().await?.dialect;
     let mut connection = mysql.connection().await?;
-    let (_, value): (String, String) = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Uptime'")
-        .fetch_one(&mut *connection)
+    let rows: Vec<(String, u64)> =
+        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
+    let by_spelling = file_sizes(rows.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+    let mut bytes = HashMap::new();
+    for database in databases {
+        let found = if tablespace::is_plain(database) {
+            by_spelling.get(database.as_str())
+        } else {
+            by_spelling.get(spelled(&mut connection, dialect, database).await?.as_str())
+        };
+        if let Some(found) = found {
+            bytes.insert(database.clone(), *found);
+        }
+    }
+    Ok(Screen { bytes, rows: rows.len() })
+}
+
+/// A name as the view of tablespaces spells it. MariaDB encodes it by itself, so that no table of ours can be incomplete.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn spelling(mysql: &Mysql, name: &str) -> Result<String> {
+    let dialect = mysql.info().await?.dialect;
+    spelled(&mut *mysql.connection().await?, dialect, name).await
+}
+
+async fn spelled(connection: &mut MySqlConnection, dialect: Dialect, name: &str) -> Result<String> {
+    if dialect == Dialect::MySql || tablespace::is_plain(name) {
+        return Ok(name.to_owned());
+    }
+    let encoded: Vec<u8> = sqlx::query_scalar("SELECT CAST(CONVERT(CONVERT(? USING utf8mb4) USING filename) AS BINARY)")
+        .bind(name)
+        .fetch_one(connection)
         .await
-        .map_err(Error::doing("a look at the uptime"))?;
-    value.parse().map_err(|_| Error::Data("Uptime is no number".to_owned()))
+        .map_err(Error::doing("the encoding of a name"))?;
+    Ok(String::from_utf8_lossy(&encoded).into_owned())
+}
+
+/// The server's counters that say whether anything has grown.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn counters(mysql: &Mysql) -> Result<Counters> {
+    let mut connection = mysql.connection().await?;
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_pages_created', 'Innodb_page_size', 'Uptime', 'Com_create_table', \
+         'Com_alter_table', 'Com_create_db')",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(Error::doing("a look at the server's counters"))?;
+    let mut counters = Counters::default();
+    for (name, value) in rows {
+        let value = value.parse().unwrap_or(0);
+        match name.to_ascii_lowercase().as_str() {
+            "innodb_pages_created" => counters.pages_created = value,
+            "innodb_page_size" => counters.page_size = value,
+            "uptime" => counters.uptime = value,
+            _ => counters.definitions = counters.definitions.wrapping_add(value),
+        }
+    }
+    Ok(counters)
 }
 
 /// Makes the server open every table of a database, so that its tablespaces are listed.
@@ -35,59 +97,187 @@ pub async fn uptime(mysql: &Mysql) -> Result<u64> {
 /// # Errors
 /// Whatever keeps the server from answering.
 pub async fn open_tables(mysql: &Mysql, database: &str) -> Result<()> {
-    tables(mysql, database).await.map(|_| ())
+    sizes(mysql, database).await.map(|_| ())
 }
 
-/// An upper bound of what a database uses, at once right: see [`live_bytes`].
+/// What the server says of a database at present, without making statistics.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn sizes(mysql: &Mysql, database: &str) -> Result<DatabaseSizes> {
+    let dialect = mysql.info().await?.dialect;
+    let mut impatient = Imimpatient::begin(mysql, dialect).await?;
+    let sizes = sizes_on(&mut impatient.connection, dialect, database).await;
+    impatient.end().await?;
+    sizes
+}
+
+/// An upper bound of what a database uses, at once right where [`DatabaseSizes::is_bounded`].
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
 pub async fn live(mysql: &Mysql, database: &str) -> Result<u64> {
-    let query = mysql.info().await?.dialect.tablespaces_of_database_query();
-    let tables = tables(mysql, database).await?;
-    let mut connection = mysql.connection().await?;
-    let rows: Vec<(String, u64)> = sqlx::query_as(query)
-        .bind(format!("{}/%", quote::grant_pattern(database, false)))
+    Ok(sizes(mysql, database).await?.live_bytes())
+}
+
+/// What a database uses exactly, in bytes: statistics made anew, then added up. A table that is locked counts with its upper
+/// bound: its owner can hold the lock for ever.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn exact(mysql: &Mysql, database: &str) -> Result<u64> {
+    exact_sizes(mysql, database).await.map(|(used, _)| used)
+}
+
+/// As [`exact`], and what the server says of the database afterwards.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn exact_sizes(mysql: &Mysql, database: &str) -> Result<(u64, DatabaseSizes)> {
+    let dialect = mysql.info().await?.dialect;
+    let mut impatient = Imimpatient::begin(mysql, dialect).await?;
+    let exact = exact_on(&mut impatient.connection, dialect, database).await;
+    impatient.end().await?;
+    exact
+}
+
+async fn exact_on(connection: &mut MySqlConnection, dialect: Dialect, database: &str) -> Result<(u64, DatabaseSizes)> {
+    let names: Vec<String> = tables(connection, database).await?.into_iter().map(|table| table.name).collect();
+    let not_analysed = analyse(connection, dialect, database, &names).await?;
+    let sizes = sizes_on(connection, dialect, database).await?;
+    Ok((sizes.exact_bytes(&not_analysed), sizes))
+}
+
+/// Makes statistics; the names of the tables whose lock somebody holds. A failed table is a row of the answer and no error.
+async fn analyse(connection: &mut MySqlConnection, dialect: Dialect, database: &str, names: &[String]) -> Result<HashSet<String>> {
+    // MySQL waits a second for each locked table, and cannot be told to wait less
+    let at_once = match dialect {
+        Dialect::MariaDb => 50,
+        Dialect::MySql => 1,
+    };
+    let mut done: HashSet<String> = HashSet::new();
+    for names in names.chunks(at_once) {
+        let quoted: Vec<_> = names.iter().map(|name| format!("{}.{}", quote::identifier(database), quote::identifier(name))).collect();
+        let statement = format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", quoted.join(", "));
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_all(&mut *connection).await.map_err(Error::doing("ANALYZE"))?;
+        let mut blocked = false;
+        for row in rows {
+            let cell = |i| row.try_get::<String, usize>(i).map_err(Error::doing("ANALYZE"));
+            let (table, text) = (cell(0)?, cell(3)?);
+            if text == "OK" || text.contains("up to date") || text.contains("doesn't support analyze") {
+                done.insert(table.strip_prefix(&format!("{database}.")).unwrap_or(&table).to_owned());
+            }
+            blocked |= text.starts_with("Lock wait timeout");
+        }
+        if blocked && at_once == 1 {
+            break;
+        }
+    }
+    Ok(names.iter().filter(|name| !done.contains(*name)).cloned().collect())
+}
+
+async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: &str) -> Result<DatabaseSizes> {
+    let tables = tables(connection, database).await?;
+    let spelled = spelled(connection, dialect, database).await?;
+    let rows: Vec<(String, String, u64)> = sqlx::query_as(dialect.tablespaces_of_database_query())
+        .bind(format!("{}/%", quote::like(&spelled)))
         .fetch_all(&mut *connection)
         .await
         .map_err(Error::doing("a look at the tablespaces of a database"))?;
+    let known: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let mut files: HashMap<String, u64> = HashMap::new();
-    for (name, bytes) in rows {
-        if let Some(table) = tablespace::table_of(&name)
-            && !tablespace::is_temporary(&name)
-        {
-            *files.entry(table).or_insert(0) += bytes;
-        }
+    for (name, decoded, bytes) in &rows {
+        let Some((_, table)) = tablespace::parts(name) else { continue };
+        // a table may be called like a partition, or like a copy
+        let table = if known.contains(table) {
+            table
+        } else if tablespace::is_copy(table) {
+            if known.contains(decoded.as_str()) { decoded } else { table }
+        } else if dialect == Dialect::MariaDb {
+            decoded
+        } else {
+            tablespace::without_partition(table)
+        };
+        *files.entry(table.to_owned()).or_insert(0) += bytes;
     }
-    Ok(live_bytes(&tables, &files))
+    Ok(DatabaseSizes { tables, files })
 }
 
-/// What a database uses exactly: statistics made anew, then added up. Bytes, no rounding.
-///
-/// # Errors
-/// Whatever keeps the server from answering: a lock of the tenant's, too, because the enforcer waits one second for it.
-pub async fn exact(mysql: &Mysql, database: &str) -> Result<u64> {
-    let before = tables(mysql, database).await?;
-    let names: Vec<_> = before.iter().map(|table| format!("{}.{}", quote::identifier(database), quote::identifier(&table.name))).collect();
-    if !names.is_empty() {
-        let mut connection = mysql.connection().await?;
-        super::raw(&mut connection, "SET SESSION lock_wait_timeout = 1".to_owned()).await.map_err(Error::doing("SET"))?;
-        let analysed = super::raw(&mut connection, format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", names.join(", "))).await;
-        super::raw(&mut connection, "SET SESSION lock_wait_timeout = DEFAULT".to_owned()).await.map_err(Error::doing("SET"))?;
-        analysed.map_err(Error::doing("ANALYZE"))?;
-    }
-    Ok(tables(mysql, database).await?.iter().map(|table| table.data_bytes).sum())
-}
-
-async fn tables(mysql: &Mysql, database: &str) -> Result<Vec<TableSize>> {
-    let mut connection = mysql.connection().await?;
-    let rows: Vec<(String, u64, u64)> = sqlx::query_as(
-        "SELECT TABLE_NAME, CAST(COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) AS UNSIGNED), CAST(COALESCE(DATA_FREE, 0) AS UNSIGNED) \
-         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'",
+async fn tables(connection: &mut MySqlConnection, database: &str) -> Result<Vec<TableSize>> {
+    let rows: Vec<(String, Option<String>, u64, u64, Option<String>)> = sqlx::query_as(
+        "SELECT TABLE_NAME, ENGINE, CAST(COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) AS UNSIGNED), \
+         CAST(COALESCE(DATA_FREE, 0) AS UNSIGNED), CAST(UPDATE_TIME AS CHAR) \
+         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')",
     )
     .bind(database)
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::doing("a look at the tables of a database"))?;
-    Ok(rows.into_iter().map(|(name, data_bytes, free_bytes)| TableSize { name, data_bytes, free_bytes }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(name, engine, data_bytes, free_bytes, updated)| TableSize { name, engine, data_bytes, free_bytes, updated })
+        .collect())
+}
+
+/// Databases of MySQL with tables that the view of tablespaces does not list under their name: another engine, or a shared
+/// tablespace. On MariaDB see [`has_other_engines`]: there this question costs as much as all tables.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
+    let dialect = mysql.info().await?.dialect;
+    let mut connection = mysql.connection().await?;
+    let shared: Vec<String> = sqlx::query_scalar(dialect.shared_tables_query())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::doing("a look at shared tablespaces"))?;
+    let mut found: HashSet<String> =
+        shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect();
+    if dialect == Dialect::MySql {
+        let other: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB' \
+             AND TABLE_SCHEMA NOT IN ('mysql', 'performance_schema', 'information_schema', 'sys')",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::doing("a look at engines"))?;
+        found.extend(other);
+    }
+    Ok(found)
+}
+
+/// Whether a database has tables of another engine than InnoDB. Opens no table.
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn has_other_engines(mysql: &Mysql, database: &str) -> Result<bool> {
+    let mut connection = mysql.connection().await?;
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE <> 'VIEW' AND ENGINE <> 'InnoDB' LIMIT 1",
+    )
+    .bind(database)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(Error::doing("a look at engines"))?;
+    Ok(found.is_some())
+}
+
+/// A connection that waits for nobody's locks. Given back as it was.
+struct Imimpatient {
+    connection: PoolConnection<MySql>,
+}
+
+impl Imimpatient {
+    async fn begin(mysql: &Mysql, dialect: Dialect) -> Result<Self> {
+        let mut connection = mysql.connection().await?;
+        // MySQL knows no shorter wait
+        let seconds = u8::from(dialect == Dialect::MySql);
+        super::raw(&mut connection, format!("SET SESSION lock_wait_timeout = {seconds}")).await.map_err(Error::doing("SET"))?;
+        Ok(Self { connection })
+    }
+
+    async fn end(mut self) -> Result<()> {
+        let done = super::raw(&mut self.connection, "SET SESSION lock_wait_timeout = DEFAULT".to_owned()).await;
+        done.map(|_| ()).map_err(Error::doing("SET"))
+    }
 }

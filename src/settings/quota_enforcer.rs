@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{Problems, secret};
+use crate::domain::quota::Rules;
 
 /// Section `quota_enforcer`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,6 +27,10 @@ pub struct QuotaEnforcerSettings {
     pub ignored_users: Vec<String>,
     /// Per cent of the quota at which a database is reported as nearly full.
     pub warn_at: Vec<u8>,
+    /// Seconds that a database which crossed its quota stays without writes at least.
+    pub minimum_dwell: f64,
+    /// Per cent of the quota under which writes come back.
+    pub restore_below: u8,
     /// `host:port` for the metrics of `quota-enforcer`.
     pub metrics_address: Option<String>,
 }
@@ -34,6 +39,11 @@ impl QuotaEnforcerSettings {
     /// The pause between two passes.
     pub fn pause(&self) -> Duration {
         Duration::from_secs_f64(self.pause)
+    }
+
+    /// When writes come back.
+    pub fn rules(&self) -> Rules {
+        Rules { minimum_dwell: Duration::from_secs_f64(self.minimum_dwell), restore_below: self.restore_below }
     }
 
     pub(super) fn check(&mut self, problems: &mut Problems) {
@@ -61,6 +71,12 @@ impl QuotaEnforcerSettings {
             if !(1..=99).contains(per_cent) {
                 problems.add(format!("quota_enforcer.warn_at[{i}]"), "must be a percentage from 1 to 99");
             }
+        }
+        if !(0.0..=86_400.0).contains(&self.minimum_dwell) {
+            problems.add("quota_enforcer.minimum_dwell", "must be a number of seconds from 0 to 86400");
+        }
+        if !(1..=100).contains(&self.restore_below) {
+            problems.add("quota_enforcer.restore_below", "must be a percentage from 1 to 100");
         }
         if let Some(address) = &self.metrics_address
             && address.parse::<std::net::SocketAddr>().is_err()
