@@ -76,8 +76,10 @@ impl ToTheEnd {
         };
         tokio::select! {
             biased;
+            // with no wait at all everything that begins is answered with 202, however fast it was (OSB row SY-5)
+            () = progress.begun(), if wait.is_zero() => Ok(None),
             done = &mut task => joined(done).map(Some),
-            () = enough => Ok(None),
+            () = enough, if !wait.is_zero() => Ok(None),
             () = tokio::time::sleep(ANSWER_WITHIN) => {
                 progress.give_up();
                 Err(OsbError::TakesTooLong)
