@@ -10,6 +10,7 @@ mod migrate;
 mod operator_accounts;
 mod output;
 mod quota_enforcer;
+mod reconcile;
 mod reload;
 mod serve;
 
@@ -50,6 +51,8 @@ enum Verb {
     Capacity(Report),
     /// List service instances, or show one.
     Instances(instances::Arguments),
+    /// Compare what is there with what the rows say; with --apply put it right.
+    Reconcile(reconcile::Arguments),
     /// Show who changed what, newest first.
     Audit(audit::Arguments),
 }
@@ -157,6 +160,7 @@ pub async fn run() -> ExitCode {
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,
+        Verb::Reconcile(arguments) => reconcile::run(&arguments).await,
         Verb::Audit(arguments) => audit::run(&arguments).await,
     };
     match done {

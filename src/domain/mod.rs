@@ -12,6 +12,7 @@ pub mod names;
 pub mod parameters;
 pub mod privileges;
 pub mod quota;
+pub mod reconcile;
 pub mod tablespace;
 
 /// Bytes in a megabyte, everywhere in this program (2^20).

@@ -14,6 +14,8 @@ mod asynchronous;
 mod audit;
 mod bind;
 mod catalog;
+#[cfg(feature = "failpoints")]
+mod chaos;
 mod cli;
 mod cloud_controller;
 mod concurrency;
@@ -27,7 +29,9 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod migrate;
+mod network;
 mod outage;
+mod reconcile;
 mod recovery;
 mod rotation;
 mod secrets;

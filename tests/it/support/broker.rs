@@ -81,6 +81,11 @@ impl BrokerProcess {
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
+    /// Whether it has ended.
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().expect("a state").is_some()
+    }
+
     /// Whether SIGSTOP has stopped it.
     pub fn is_stopped(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
