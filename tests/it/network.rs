@@ -21,8 +21,8 @@ async fn behind_a_proxy() -> (Proxy, Bed) {
     (proxy, Bed::with(BedOptions { settings, ..BedOptions::default() }).await)
 }
 
-async fn change_plan(osb: &Osb) -> u16 {
-    osb.patch(&instance("i1"), &json!({"service_id": SERVICE, "plan_id": PLAN_LARGE})).await.status
+async fn change_plan(osb: &Osb, id: &str) -> u16 {
+    osb.patch(&instance(id), &json!({"service_id": SERVICE, "plan_id": PLAN_LARGE})).await.status
 }
 
 #[tokio::test]
@@ -31,47 +31,62 @@ async fn an_answer_that_is_lost_changes_nothing_for_the_platform() {
         // without TLS this client cannot log in with caching_sha2_password
         return;
     }
-    for lost in ["COMMIT", "INSERT INTO service_instances", "UPDATE capacity", "CREATE DATABASE", "SET state = 'ready'"] {
-        let (proxy, bed) = behind_a_proxy().await;
-        proxy.turn(Weather::LoseAnswerTo(lost));
-        bed.osb().provision("i1").await.expect(201);
-        assert_eq!(proxy.lost(), 1, "{lost}");
-        bed.osb().provision("i1").await.expect(200);
-        assert_eq!(bed.databases(&bed.database_of("i1").await).await, 1, "{lost}");
-        assert_eq!(bed.reserved_mb().await, 5, "{lost}");
+    let (proxy, bed) = behind_a_proxy().await;
+    let osb = bed.osb();
+    let (mut lost, mut reserved) = (0, 0);
+    let mut lose = |text| {
+        proxy.turn(Weather::LoseAnswerTo(text));
+        lost += 1;
+        (format!("i{lost}"), lost)
+    };
+    for text in ["COMMIT", "INSERT INTO service_instances", "UPDATE capacity", "CREATE DATABASE", "SET state = 'ready'"] {
+        let (id, lost) = lose(text);
+        osb.provision(&id).await.expect(201);
+        assert_eq!(proxy.lost(), lost, "{text}");
+        osb.provision(&id).await.expect(200);
+        assert_eq!(bed.databases(&bed.database_of(&id).await).await, 1, "{text}");
+        reserved += 5;
     }
-    for lost in ["COMMIT", "CREATE USER", "SET state = 'ready'"] {
-        let (proxy, bed) = behind_a_proxy().await;
-        bed.osb().provision("i1").await.expect(201);
-        proxy.turn(Weather::LoseAnswerTo(lost));
-        app(&bed.osb().bind("i1", "b1").await.expect(201)).await.unwrap();
-        assert_eq!(proxy.lost(), 1, "{lost}");
+    assert_eq!(bed.reserved_mb().await, reserved);
+    for text in ["COMMIT", "INSERT INTO service_bindings", "CREATE USER", "SET state = 'ready'"] {
+        let (id, lost) = lose(text);
+        proxy.turn(Weather::Fair);
+        osb.provision(&id).await.expect(201);
+        proxy.turn(Weather::LoseAnswerTo(text));
+        app(&osb.bind(&id, "b1").await.expect(201)).await.unwrap();
+        assert_eq!(proxy.lost(), lost, "{text}");
+        reserved += 5;
     }
-    for lost in ["COMMIT", "SET state = 'updating'", "ALTER USER", "SET plan_guid"] {
-        let (proxy, bed) = behind_a_proxy().await;
-        bed.osb().provision("i1").await.expect(201);
-        bed.osb().bind("i1", "b1").await.expect(201);
-        proxy.turn(Weather::LoseAnswerTo(lost));
-        assert_eq!(change_plan(bed.osb()).await, 200, "{lost}");
-        assert_eq!(proxy.lost(), 1, "{lost}");
-        assert_eq!(bed.reserved_mb().await, 20, "{lost}");
+    for text in ["COMMIT", "SET state = 'updating'", "ALTER USER", "SET plan_guid"] {
+        let (id, lost) = lose(text);
+        proxy.turn(Weather::Fair);
+        osb.provision(&id).await.expect(201);
+        osb.bind(&id, "b1").await.expect(201);
+        proxy.turn(Weather::LoseAnswerTo(text));
+        assert_eq!(change_plan(osb, &id).await, 200, "{text}");
+        assert_eq!(proxy.lost(), lost, "{text}");
+        reserved += 20;
     }
-    for lost in ["SET state = 'deleting'", "DROP USER", "COMMIT", "DELETE FROM service_bindings"] {
-        let (proxy, bed) = behind_a_proxy().await;
-        bed.osb().provision("i1").await.expect(201);
-        bed.osb().bind("i1", "b1").await.expect(201);
-        proxy.turn(Weather::LoseAnswerTo(lost));
-        bed.osb().unbind("i1", "b1").await.expect(200);
-        assert_eq!(proxy.lost(), 1, "{lost}");
+    assert_eq!(bed.reserved_mb().await, reserved);
+    for text in ["SET state = 'deleting'", "DROP USER", "DELETE FROM service_bindings", "COMMIT"] {
+        let (id, lost) = lose(text);
+        proxy.turn(Weather::Fair);
+        osb.provision(&id).await.expect(201);
+        osb.bind(&id, "b1").await.expect(201);
+        proxy.turn(Weather::LoseAnswerTo(text));
+        osb.unbind(&id, "b1").await.expect(200);
+        assert_eq!(proxy.lost(), lost, "{text}");
+        reserved += 5;
     }
-    for lost in ["DROP DATABASE", "DELETE FROM service_instances", "COMMIT"] {
-        let (proxy, bed) = behind_a_proxy().await;
-        bed.osb().provision("i1").await.expect(201);
-        proxy.turn(Weather::LoseAnswerTo(lost));
-        bed.osb().deprovision("i1").await.expect(200);
-        assert_eq!(proxy.lost(), 1, "{lost}");
-        assert_eq!(bed.reserved_mb().await, 0, "{lost}");
+    for text in ["UPDATE service_instances SET state", "DROP DATABASE", "DELETE FROM service_instances", "COMMIT"] {
+        let (id, lost) = lose(text);
+        proxy.turn(Weather::Fair);
+        osb.provision(&id).await.expect(201);
+        proxy.turn(Weather::LoseAnswerTo(text));
+        osb.deprovision(&id).await.expect(200);
+        assert_eq!(proxy.lost(), lost, "{text}");
     }
+    assert_eq!(bed.reserved_mb().await, reserved);
 }
 
 #[tokio::test]

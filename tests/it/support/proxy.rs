@@ -1,5 +1,7 @@
 //! A network that fails by halves: between a broker and its server, told what to do by the test.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,69 +69,96 @@ impl Proxy {
     }
 }
 
+/// The statements of one connection that were prepared: their texts by their numbers, and the one that waits for its number.
+#[derive(Default)]
+struct Prepared {
+    known: HashMap<u32, Vec<u8>>,
+    asked: Option<Vec<u8>>,
+}
+
+/// One connection.
+struct Line {
+    weather: Arc<watch::Sender<Weather>>,
+    lost: Arc<Mutex<u32>>,
+    swallow: AtomicBool,
+    prepared: Mutex<Prepared>,
+}
+
 async fn pass(client: TcpStream, server: TcpStream, weather: Arc<watch::Sender<Weather>>, lost: Arc<Mutex<u32>>) {
-    let (mut changes, swallow) = (weather.subscribe(), watch::Sender::new(false));
+    let mut changes = weather.subscribe();
+    let line = Line { weather, lost, swallow: false.into(), prepared: Mutex::default() };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let reset = async { changes.wait_for(|weather| *weather == Weather::Reset).await.map(|_| ()) };
     // whatever ends first resets the client's connection: it is dropped with a linger of zero
     tokio::select! {
         _ = reset => {}
-        _ = requests(from_client, to_server, &weather, &swallow) => {}
-        _ = answers(from_server, to_client, &weather, &swallow, &lost) => {}
+        _ = line.requests(from_client, to_server) => {}
+        _ = line.answers(from_server, to_client) => {}
     }
 }
 
-/// Packet by packet: three bytes of length, one of sequence, then the command.
-async fn requests(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    weather: &watch::Sender<Weather>,
-    swallow: &watch::Sender<bool>,
-) -> std::io::Result<()> {
-    const QUERY: u8 = 3;
-    const PREPARE: u8 = 0x16;
-    const EXECUTE: u8 = 0x17;
-    let mut prepared = false;
-    loop {
-        let mut header = [0; 4];
-        from.read_exact(&mut header).await?;
-        let mut body = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16];
-        from.read_exact(&mut body).await?;
-        wait(weather).await;
-        let now = weather.borrow().clone();
-        if let (Weather::LoseAnswerTo(text), Some((command, rest))) = (now, body.split_first()) {
-            let is_meant = rest.windows(text.len()).any(|window| window == text.as_bytes());
-            prepared |= *command == PREPARE && is_meant;
-            if (*command == QUERY && is_meant) || (*command == EXECUTE && prepared) {
-                swallow.send_replace(true);
-                weather.send_replace(Weather::Fair);
+impl Line {
+    /// Packet by packet: three bytes of length, one of sequence, then the command.
+    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
+        loop {
+            let mut header = [0; 4];
+            from.read_exact(&mut header).await?;
+            let mut body = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16];
+            from.read_exact(&mut body).await?;
+            wait(&self.weather).await;
+            let statement = self.statement(&body);
+            let now = self.weather.borrow().clone();
+            if let (Weather::LoseAnswerTo(text), Some(statement)) = (now, statement)
+                && statement.windows(text.len()).any(|window| window == text.as_bytes())
+            {
+                self.swallow.store(true, Ordering::SeqCst);
+                self.weather.send_replace(Weather::Fair);
             }
+            to.write_all(&header).await?;
+            to.write_all(&body).await?;
         }
-        to.write_all(&header).await?;
-        to.write_all(&body).await?;
     }
-}
 
-async fn answers(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    weather: &watch::Sender<Weather>,
-    swallow: &watch::Sender<bool>,
-    lost: &Mutex<u32>,
-) -> std::io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
+    /// The text of what is about to be done, if anything is.
+    fn statement(&self, body: &[u8]) -> Option<Vec<u8>> {
+        const QUERY: u8 = 3;
+        const PREPARE: u8 = 0x16;
+        const EXECUTE: u8 = 0x17;
+        let (command, rest) = body.split_first()?;
+        let mut prepared = self.prepared.lock().expect("statements");
+        match *command {
+            QUERY => Some(rest.to_vec()),
+            PREPARE => {
+                prepared.asked = Some(rest.to_vec());
+                None
+            }
+            EXECUTE => prepared.known.get(&u32::from_le_bytes(rest.get(..4)?.try_into().ok()?)).cloned(),
+            _ => None,
         }
-        if *swallow.borrow() {
-            *lost.lock().expect("a number") += 1;
-            return Ok(());
+    }
+
+    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let read = from.read(&mut buffer).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            {
+                // after the header of the packet: OK, and the number
+                let mut prepared = self.prepared.lock().expect("statements");
+                if let (Some(text), Some([0, a, b, c, d])) = (prepared.asked.take(), buffer[..read].get(4..9)) {
+                    prepared.known.insert(u32::from_le_bytes([*a, *b, *c, *d]), text);
+                }
+            }
+            if self.swallow.load(Ordering::SeqCst) {
+                *self.lost.lock().expect("a number") += 1;
+                return Ok(());
+            }
+            wait(&self.weather).await;
+            to.write_all(&buffer[..read]).await?;
         }
-        wait(weather).await;
-        to.write_all(&buffer[..read]).await?;
     }
 }
 
