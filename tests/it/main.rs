@@ -28,6 +28,7 @@ mod galera;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod load;
 mod migrate;
 mod network;
 mod outage;
