@@ -6,6 +6,7 @@ pub mod capacity;
 pub mod catalog;
 pub mod credentials;
 pub mod gate;
+pub mod grants;
 pub mod ids;
 pub mod instance;
 pub mod names;

@@ -10,6 +10,7 @@ pub mod bindings;
 pub mod capacity;
 pub mod databases;
 mod dialect;
+pub mod doctor;
 mod error;
 pub mod instances;
 pub mod last_operations;

@@ -22,6 +22,7 @@ mod concurrency;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod definers;
+mod doctor;
 mod edge;
 mod enforcer;
 mod galera;
