@@ -110,7 +110,7 @@ async fn a_provision_costs_the_same_with_100_000_instances() {
     bed.execute(&format!(
         "INSERT INTO {own}.service_instances (guid, service_guid, plan_guid, max_storage_mb, db_name, organization_guid, space_guid, state, reserved_bytes) \
          WITH RECURSIVE d AS (SELECT 0 AS n UNION ALL SELECT n + 1 FROM d WHERE n < 315) \
-         SELECT CONCAT('filler-', a.n, '-', b.n), '{SERVICE}', '{PLAN_SMALL}', 5, CONCAT('cf_filler_', a.n, '_', b.n), 'o', 's', 'ready', 5242880 FROM d a JOIN d b LIMIT 100000; \
+         SELECT CONCAT('filler-', a.n, '-', b.n), '{SERVICE}', '{PLAN_SMALL}', 5, CONCAT('cf_filler_', a.n, '_', b.n), 'o', 's', 'ready', 1 FROM d a JOIN d b LIMIT 100000; \
          UPDATE {own}.capacity SET reserved_bytes = (SELECT SUM(reserved_bytes) FROM {own}.service_instances)",
         own = bed.database
     ))
