@@ -89,11 +89,13 @@ impl BrokerProcess {
     }
 
     /// Whether it has ended.
+    #[cfg(feature = "failpoints")]
     pub fn is_dead(&mut self) -> bool {
         self.child.try_wait().expect("a state").is_some()
     }
 
     /// Whether SIGSTOP has stopped it.
+    #[cfg(feature = "failpoints")]
     pub fn is_stopped(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         // after the name in parentheses, which may hold anything
