@@ -5,11 +5,13 @@ mod capacity;
 mod check_config;
 mod check_credentials;
 mod dev;
+mod doctor;
 mod instances;
 mod migrate;
 mod operator_accounts;
 mod output;
 mod quota_enforcer;
+mod reconcile;
 mod reload;
 mod serve;
 
@@ -50,6 +52,10 @@ enum Verb {
     Capacity(Report),
     /// List service instances, or show one.
     Instances(instances::Arguments),
+    /// Check settings, server, schema and rights; say what would be right.
+    Doctor(Report),
+    /// Compare what is there with what the rows say; with --apply put it right.
+    Reconcile(reconcile::Arguments),
     /// Show who changed what, newest first.
     Audit(audit::Arguments),
 }
@@ -157,6 +163,8 @@ pub async fn run() -> ExitCode {
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,
+        Verb::Doctor(report) => doctor::run(&report).await,
+        Verb::Reconcile(arguments) => reconcile::run(&arguments).await,
         Verb::Audit(arguments) => audit::run(&arguments).await,
     };
     match done {

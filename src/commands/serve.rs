@@ -88,6 +88,10 @@ impl Service {
             spawn(Box::pin(async move { broker.keep_clean().await }));
         }
         {
+            let broker = broker.clone();
+            spawn(Box::pin(async move { broker.keep_counting().await }));
+        }
+        {
             let (broker, stop) = (broker.clone(), stop.clone());
             tasks.spawn(async move { broker.keep_auditing(stop).await });
         }

@@ -6,12 +6,14 @@ pub mod capacity;
 pub mod catalog;
 pub mod credentials;
 pub mod gate;
+pub mod grants;
 pub mod ids;
 pub mod instance;
 pub mod names;
 pub mod parameters;
 pub mod privileges;
 pub mod quota;
+pub mod reconcile;
 pub mod tablespace;
 
 /// Bytes in a megabyte, everywhere in this program (2^20).

@@ -45,6 +45,22 @@ pub fn new_account_name() -> String {
     format!("{ACCOUNT_PREFIX}{}", random_hex(10))
 }
 
+/// The part of a database's name that stands for the id, where the name is one that [`new_database_name`] makes.
+pub fn without_generation(name: &str) -> Option<&str> {
+    let (id, generation) = name.strip_prefix(DATABASE_PREFIX)?.rsplit_once('_')?;
+    let is_id = is_hex(id, 32) || (is_hex(&id.replace('_', ""), 32) && is_plain_guid(&id.replace('_', "-")));
+    (is_hex(generation, 8) && is_id).then_some(id)
+}
+
+/// Whether [`new_account_name`] makes such a name.
+pub fn is_account_name(name: &str) -> bool {
+    name.strip_prefix(ACCOUNT_PREFIX).is_some_and(|rest| is_hex(rest, 20))
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn is_plain_guid(id: &str) -> bool {
     id.len() == 36
         && id.bytes().enumerate().all(|(i, b)| match i {
@@ -74,6 +90,26 @@ mod tests {
         let ids = ["a-b", "a_b", "A-b", "i1", "I1", "é", "e\u{301}", "x' OR 1=1 -- ", "3F6A0D52-9D3C-4B6E-8A51-0C2F6F9D7E10"];
         let names: std::collections::HashSet<_> = ids.iter().map(|id| name(id)).collect();
         assert_eq!(names.len(), ids.len());
+    }
+
+    #[test]
+    fn our_names_are_known_again_and_no_others() {
+        for id in ["3f6a0d52-9d3c-4b6e-8a51-0c2f6f9d7e10", "i1"] {
+            let id = InstanceId::from_stored(id.to_owned());
+            let (first, second) = (new_database_name(&id), new_database_name(&id));
+            assert!(without_generation(&first).is_some());
+            assert_eq!(without_generation(&first), without_generation(&second));
+        }
+        for other in [
+            "cf_3f6a0d52_9d3c_4b6e_8a51_0c2f6f9d7e10",
+            "cf_shop_12345678",
+            "cf_",
+            "mysql",
+            "cf_3f6a0d52_9d3c_4b6e_8a51_0c2f6f9d7e10_1234567G",
+        ] {
+            assert_eq!(without_generation(other), None, "{other}");
+        }
+        assert!(is_account_name(&new_account_name()) && !is_account_name("cfbank"));
     }
 
     #[test]

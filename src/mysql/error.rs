@@ -153,6 +153,11 @@ impl Error {
         }
     }
 
+    /// Whether somebody else was faster with the same rows: nothing is wrong, and a repeat is likely to succeed.
+    pub fn is_contention(&self) -> bool {
+        matches!(self.code(), Some(code::DEADLOCK | code::RECORD_CHANGED))
+    }
+
     /// Whether the server can't be reached or does not work, as opposed to having refused this statement.
     pub fn is_outage(&self) -> bool {
         match self {

@@ -181,8 +181,12 @@ async fn applied(connection: &mut MySqlConnection) -> Result<Vec<(i64, bool)>> {
     }
 }
 
-/// Gives adopted instances their reservation and makes the counter what the rows say.
-async fn settle_counter(mysql: &Mysql, per_instance_bytes: u64) -> Result<(u64, Option<(u64, u64)>)> {
+/// Gives adopted instances their reservation and makes the counter what the rows say. Hands back how many were adopted, and the counter
+/// before and after where it changed.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn settle_counter(mysql: &Mysql, per_instance_bytes: u64) -> Result<(u64, Option<(u64, u64)>)> {
     if is_settled(mysql).await? {
         return Ok((0, None));
     }

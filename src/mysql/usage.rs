@@ -11,6 +11,9 @@ use crate::domain::gate::Counters;
 use crate::domain::quota::{DatabaseSizes, TableSize, file_sizes};
 use crate::domain::tablespace;
 
+/// The columns of a table, in the order of the query that reads them.
+type TableRow = (String, Option<String>, u64, u64, Option<String>);
+
 /// File sizes of all databases, and how many files were listed.
 #[derive(Debug, Default)]
 pub struct Screen {
@@ -204,7 +207,7 @@ async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: 
 }
 
 async fn tables(connection: &mut MySqlConnection, database: &str) -> Result<Vec<TableSize>> {
-    let rows: Vec<(String, Option<String>, u64, u64, Option<String>)> = sqlx::query_as(
+    let rows: Vec<TableRow> = sqlx::query_as(
         "SELECT TABLE_NAME, ENGINE, CAST(COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) AS UNSIGNED), \
          CAST(COALESCE(DATA_FREE, 0) AS UNSIGNED), CAST(UPDATE_TIME AS CHAR) \
          FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')",

@@ -77,6 +77,10 @@ async fn what_can_be_refused_is_refused_at_once() {
 
 #[tokio::test]
 async fn slow_work_is_answered_with_202_and_the_same_again_while_it_goes_on() {
+    if crate::support::is_galera() {
+        // a cluster's DDL ends the transaction that would hold it up
+        return;
+    }
     let bed = always_asynchronous(2).await;
     let osb = bed.osb();
     osb.provision("i1").await.expect(201);

@@ -60,7 +60,8 @@ async fn over_quota_reading_and_deleting_stay_and_everything_that_stores_goes() 
     session.execute("CREATE VIEW v AS SELECT id FROM t").await.unwrap();
     fill(&mut session, 6).await;
     eventually("writing is taken", async || is_denied(&bound, MEGABYTE).await.then_some(())).await;
-    session.execute(MEGABYTE).await.expect_err("the session that began before is ended");
+    // the session that began before is ended a moment after the right is taken
+    while session.execute(MEGABYTE).await.is_ok() {}
     for statement in [
         "UPDATE t SET body = 'y'",
         "CREATE TABLE u (id INT)",

@@ -14,20 +14,26 @@ mod asynchronous;
 mod audit;
 mod bind;
 mod catalog;
+#[cfg(feature = "failpoints")]
+mod chaos;
 mod cli;
 mod cloud_controller;
 mod concurrency;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod definers;
+mod doctor;
 mod edge;
 mod enforcer;
 mod galera;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod load;
 mod migrate;
+mod network;
 mod outage;
+mod reconcile;
 mod recovery;
 mod rotation;
 mod secrets;

@@ -137,6 +137,10 @@ impl Bed {
                           "plans": [plan(PLAN_SMALL, 5, 10), plan(PLAN_LARGE, 20, 7), fixed]}],
             "logging": {"level": "debug"},
         });
+        if !server.others.is_empty() {
+            // tests of bindings look for one address
+            settings["mysql"]["advertised_hosts"] = json!([format!("{}:{}", server.endpoint.host, server.endpoint.port)]);
+        }
         merge(&mut settings, &options.settings);
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("settings.json");

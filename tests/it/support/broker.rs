@@ -81,7 +81,21 @@ impl BrokerProcess {
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
+    /// Its resident memory in kB.
+    pub fn resident_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+    }
+
+    /// Whether it has ended.
+    #[cfg(feature = "failpoints")]
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().expect("a state").is_some()
+    }
+
     /// Whether SIGSTOP has stopped it.
+    #[cfg(feature = "failpoints")]
     pub fn is_stopped(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         // after the name in parentheses, which may hold anything

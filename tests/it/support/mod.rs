@@ -7,6 +7,7 @@
 pub mod bed;
 pub mod broker;
 pub mod osb;
+pub mod proxy;
 pub mod server;
 
 pub use bed::{Bed, BedOptions};
