@@ -12,6 +12,7 @@
 
 mod asynchronous;
 mod audit;
+mod battery;
 mod bind;
 mod catalog;
 mod cli;
@@ -23,6 +24,7 @@ mod definers;
 mod edge;
 mod enforcer;
 mod galera;
+mod holes;
 mod hostile;
 mod lifecycle;
 mod limits;
