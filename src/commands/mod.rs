@@ -10,6 +10,7 @@ mod migrate;
 mod operator_accounts;
 mod output;
 mod quota_enforcer;
+mod reclaim;
 mod reload;
 mod serve;
 
@@ -48,6 +49,8 @@ enum Verb {
     Dev(dev::Arguments),
     /// Show where the disk went and what is left to sell.
     Capacity(Report),
+    /// Rebuild the tables of an instance, so that the space of deleted rows is free again.
+    Reclaim(reclaim::Arguments),
     /// List service instances, or show one.
     Instances(instances::Arguments),
     /// Show who changed what, newest first.
@@ -156,6 +159,7 @@ pub async fn run() -> ExitCode {
         Verb::CheckCredentials => check_credentials::run().await,
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
+        Verb::Reclaim(arguments) => reclaim::run(&arguments).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,
         Verb::Audit(arguments) => audit::run(&arguments).await,
     };

@@ -19,6 +19,7 @@ pub mod operations;
 pub mod operator_accounts;
 pub mod quota;
 mod quote;
+pub mod rebuild;
 pub mod retired_accounts;
 pub mod schema;
 pub mod server;

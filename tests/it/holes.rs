@@ -516,3 +516,46 @@ async fn an_operator_may_want_writes_to_come_back_later() {
     assert_eq!(once(&bed)["reformers"], 1);
     assert!(!is_denied(&bound, MEGABYTE).await);
 }
+
+/// Deletes nine of ten rows: no page becomes empty.
+async fn scattered(bed: &Bed, id: &str) -> Value {
+    bed.osb().provision(id).await.expect(201);
+    let bound = bed.osb().bind(id, "b").await.expect(201);
+    let mut tenant = app(&bound).await.unwrap();
+    tenant.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, body VARCHAR(1000) CHARACTER SET latin1)").await.unwrap();
+    tenant.execute("INSERT INTO t (body) VALUES (REPEAT('x', 1000))").await.unwrap();
+    for _ in 0..13 {
+        tenant.execute("INSERT INTO t (body) SELECT body FROM t").await.unwrap();
+    }
+    once(bed);
+    let mut tenant = app(&bound).await.unwrap();
+    tenant.execute("DELETE FROM t WHERE id % 10 > 0").await.unwrap();
+    bound
+}
+
+#[tokio::test]
+async fn reclaim_gives_scattered_space_back() {
+    let bed = Bed::new().await;
+    let bound = scattered(&bed, "i1").await;
+    assert!(is_denied(&bound, "INSERT INTO t (body) VALUES ('x')").await);
+    assert_eq!(once(&bed)["over"], 1, "deleting alone does not help");
+    let arguments: [&std::ffi::OsStr; 5] =
+        ["reclaim".as_ref(), "i1".as_ref(), "--json".as_ref(), "--config".as_ref(), bed.config.as_os_str()];
+    let (code, stdout, stderr) = crate::support::broker::run(&arguments, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&report["tables"][0]["table"], &report["tables"][0]["left"]), (&json!("t"), &Value::Null), "{report}");
+    assert!(report["before_mb"].as_f64() > Some(5.0) && report["after_mb"].as_f64() < Some(5.0), "{report}");
+    assert_eq!(once(&bed)["reformers"], 1);
+    assert!(!is_denied(&bound, "INSERT INTO t (body) VALUES ('x')").await);
+}
+
+#[tokio::test]
+async fn reclaim_is_a_parameter_of_an_update() {
+    let bed = Bed::new().await;
+    let bound = scattered(&bed, "i1").await;
+    let body = json!({"service_id": crate::support::bed::SERVICE, "parameters": {"reclaim": true}});
+    bed.osb().patch(&instance("i1"), &body).await.expect(200);
+    assert_eq!(once(&bed)["reformers"], 1);
+    assert!(!is_denied(&bound, "INSERT INTO t (body) VALUES ('x')").await);
+}
