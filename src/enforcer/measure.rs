@@ -154,8 +154,9 @@ impl Memory {
 }
 
 impl Enforcer {
-    /// Whether to look at everybody in this pass: see [`gate::opens`]. Until every database of a MariaDB has been opened, always.
-    pub(super) async fn gate(&mut self) -> Result<Option<Counters>> {
+    /// Whether to look at everybody in this pass: see [`gate::opens`]. Until every database of a MariaDB has been opened, always;
+    /// without a `time_box`, too.
+    pub(super) async fn gate(&mut self, time_box: Option<Duration>) -> Result<Option<Counters>> {
         let counters = usage::counters(&self.mysql).await?;
         let endpoint = &self.mysql.current().endpoint;
         let memory = &mut self.measurements;
@@ -165,7 +166,7 @@ impl Enforcer {
         }
         let is_complete = memory.databases.iter().all(|database| memory.opened.contains(database));
         let opens = memory.scan.as_ref().is_none_or(|(at, last)| gate::opens(&counters, last, at.elapsed()));
-        Ok((opens || !is_complete).then_some(counters))
+        Ok((opens || !is_complete || time_box.is_none()).then_some(counters))
     }
 
     /// Looks at the files of all databases; returns the rows the server sent. MariaDB lists only tablespaces it has opened since

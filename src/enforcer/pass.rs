@@ -59,7 +59,7 @@ impl Enforcer {
         let started = Instant::now();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
-        let scan = self.gate().await?;
+        let scan = self.gate(time_box).await?;
         let sold = match scan {
             Some(counters) => {
                 let sold = quota::sold(&self.mysql).await?;
