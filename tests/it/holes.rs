@@ -559,3 +559,30 @@ async fn reclaim_is_a_parameter_of_an_update() {
     assert_eq!(once(&bed)["reformers"], 1);
     assert!(!is_denied(&bound, "INSERT INTO t (body) VALUES ('x')").await);
 }
+
+#[tokio::test]
+async fn nothing_is_repeated_while_nothing_changes() {
+    // a server of its own: its counters are this test's
+    let server = own_server().await;
+    let bed = Bed::on(&server, BedOptions::default()).await;
+    let (_, mut tenant) = instance_with_table(&bed, "i1").await;
+    fill(&mut tenant, 6).await;
+    let enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
+    let analysed = async || {
+        let query = "SELECT VARIABLE_VALUE FROM %.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Com_analyze'";
+        bed.number(&query.replace('%', if is_mariadb() { "information_schema" } else { "performance_schema" })).await
+    };
+    let passes = || said(&enforcer, "quota pass").len();
+    let quiet = eventually("a few passes without statistics", async || {
+        let (before, first) = (analysed().await, passes());
+        eventually("three passes", async || (passes() >= first + 3).then_some(())).await;
+        (analysed().await == before).then(|| said(&enforcer, "quota pass").split_off(first))
+    })
+    .await;
+    let reports: Vec<Value> = quiet.iter().map(|line| serde_json::from_str(line["report"].as_str().unwrap()).unwrap()).collect();
+    assert!(
+        reports.iter().all(|report| report["over"] == 1 && report["sessions_ended"] == 0),
+        "it is looked at all the same: {reports:#?}"
+    );
+    assert!(reports.iter().any(|report| report["scanned"] == false), "and nobody else: {reports:#?}");
+}
