@@ -569,7 +569,7 @@ async fn nothing_is_repeated_while_nothing_changes() {
     fill(&mut tenant, 6).await;
     let enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
     let analysed = async || {
-        let query = "SELECT VARIABLE_VALUE FROM %.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Com_analyze'";
+        let query = "SELECT VARIABLE_VALUE FROM %.global_status WHERE VARIABLE_NAME = 'Com_analyze'";
         bed.number(&query.replace('%', if is_mariadb() { "information_schema" } else { "performance_schema" })).await
     };
     let passes = || said(&enforcer, "quota pass").len();
