@@ -587,3 +587,30 @@ async fn nothing_is_repeated_while_nothing_changes() {
     );
     assert!(reports.iter().any(|report| report["scanned"] == false), "and nobody else: {reports:#?}");
 }
+
+#[tokio::test]
+async fn alter_index_temporary_tables_views_and_routines_go_too() {
+    let bed = Bed::new().await;
+    let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
+    fill(&mut tenant, 6).await;
+    analyse(&bed, &bed.database_of("i1").await, "t").await;
+    naive(&bed).await;
+    let kinds = async |name: &str| {
+        let mut denied = Vec::new();
+        for statement in [
+            format!("ALTER TABLE t ADD COLUMN {name} INT"),
+            format!("CREATE INDEX {name} ON t (id)"),
+            format!("CREATE TEMPORARY TABLE {name} (id INT)"),
+            format!("CREATE VIEW {name} AS SELECT 1"),
+            format!("CREATE PROCEDURE {name}() SELECT 1"),
+            format!("ALTER PROCEDURE {name} COMMENT 'x'"),
+        ] {
+            denied.push(is_denied(&bound, &statement).await);
+        }
+        denied
+    };
+    assert_eq!(kinds("naive").await, [false; 6], "the naive one takes INSERT, UPDATE and CREATE");
+    once(&bed);
+    assert_eq!(kinds("ours").await[..5], [true; 5]);
+    assert!(is_denied(&bound, "ALTER PROCEDURE naive COMMENT 'y'").await, "who made it may alter it, by a right of its own");
+}
