@@ -27,6 +27,7 @@ const ONE_FOLDER: &[(&str, &str)] = &[
     ("config", "settings"),
     ("clap", "commands"),
     ("comfy_table", "commands"),
+    ("indicatif", "commands"),
     ("reqwest", "commands"),
     ("anyhow", "commands"),
     ("sysinfo", "broker"),

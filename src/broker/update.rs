@@ -34,6 +34,13 @@ pub struct UpdateRequest {
     pub maintenance_version: Option<String>,
 }
 
+impl UpdateRequest {
+    /// The parameter `reclaim`.
+    fn reclaims(&self) -> bool {
+        self.parameters.get("reclaim").and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
 impl Broker {
     /// Updates an instance.
     ///
@@ -72,6 +79,9 @@ impl Broker {
                         continue;
                     }
                 }
+            }
+            if request.reclaims() {
+                self.reclaim(&request.id, |_| ()).await?;
             }
             let version = request.maintenance_version.as_deref();
             return Ok(instances::record(&self.mysql, found.row, &request.service_id, None, request.context.as_ref(), version).await?);

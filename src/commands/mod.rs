@@ -12,6 +12,7 @@ mod operator_accounts;
 mod output;
 mod quota_enforcer;
 mod reconcile;
+mod reclaim;
 mod reload;
 mod serve;
 
@@ -50,6 +51,8 @@ enum Verb {
     Dev(dev::Arguments),
     /// Show where the disk went and what is left to sell.
     Capacity(Report),
+    /// Rebuild the tables of an instance, so that the space of deleted rows is free again.
+    Reclaim(reclaim::Arguments),
     /// List service instances, or show one.
     Instances(instances::Arguments),
     /// Check settings, server, schema and rights; say what would be right.
@@ -162,6 +165,7 @@ pub async fn run() -> ExitCode {
         Verb::CheckCredentials => check_credentials::run().await,
         Verb::Dev(arguments) => dev::run(arguments).await,
         Verb::Capacity(report) => capacity::run(&report).await,
+        Verb::Reclaim(arguments) => reclaim::run(&arguments).await,
         Verb::Instances(arguments) => instances::run(&arguments).await,
         Verb::Doctor(report) => doctor::run(&report).await,
         Verb::Reconcile(arguments) => reconcile::run(&arguments).await,

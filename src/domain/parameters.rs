@@ -37,8 +37,10 @@ static PROVISION: LazyLock<Value> = LazyLock::new(|| {
     json!({"$schema": DRAFT_4, "type": "object", "additionalProperties": false,
            "properties": {"charset": name("character set"), "collation": name("collation")}})
 });
-static UPDATE: LazyLock<Value> =
-    LazyLock::new(|| json!({"$schema": DRAFT_4, "type": "object", "additionalProperties": false, "properties": {}}));
+static UPDATE: LazyLock<Value> = LazyLock::new(|| {
+    json!({"$schema": DRAFT_4, "type": "object", "additionalProperties": false,
+           "properties": {"reclaim": {"type": "boolean", "description": "true: rebuild tables, so that the space of deleted rows is free again."}}})
+});
 static BIND: LazyLock<Value> = LazyLock::new(|| {
     json!({"$schema": DRAFT_4, "type": "object", "additionalProperties": false,
            "properties": {"read-only": {"type": "boolean", "description": "true: the credentials can read, and nothing else."}}})
@@ -116,6 +118,7 @@ mod tests {
         assert_eq!(check(ParametersOf::Provision, json!({"charset": "utf8mb4", "collation": "utf8mb4_bin"})), Ok(()));
         assert_eq!(check(ParametersOf::Bind, json!({"read-only": true})), Ok(()));
         assert_eq!(check(ParametersOf::Update, json!({})), Ok(()));
+        assert_eq!(check(ParametersOf::Update, json!({"reclaim": true})), Ok(()));
     }
 
     #[test]

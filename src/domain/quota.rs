@@ -193,6 +193,22 @@ impl DatabaseSizes {
     }
 }
 
+/// The smallest file whose table is worth rebuilding. Bytes.
+const WORTH: u64 = 1 << 20;
+
+/// Tables that a rebuild can make smaller, with the bytes of their files: the one with the most free space first, then the
+/// largest. How full the pages of a table are no figure of the server says, so every file that is not small is worth it.
+pub fn worth_rebuilding(sizes: &DatabaseSizes) -> Vec<(String, u64)> {
+    let mut found: Vec<(u64, u64, &str)> = sizes
+        .tables
+        .iter()
+        .filter_map(|table| Some((table.free_bytes, *sizes.files.get(&table.name)?, table.name.as_str())))
+        .filter(|(_, file, _)| *file >= WORTH)
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, file, name)| (name.to_owned(), file)).collect()
+}
+
 /// The accounts whose rights on a database are the quota's business.
 pub fn concerned(accounts: impl IntoIterator<Item = Account>, ignored_users: &[String]) -> Vec<Account> {
     accounts.into_iter().filter(|account| !ignored_users.contains(&account.user)).collect()
@@ -350,6 +366,13 @@ mod tests {
         let sizes = sizes(&[table("own", 40, 60), other], &[("own", 100)]);
         assert!(sizes.is_bounded());
         assert_eq!((sizes.live_bytes(), sizes.outside_bytes()), (47, 7));
+    }
+
+    #[test]
+    fn what_is_small_or_shared_is_not_worth_a_rebuild() {
+        let tables = [table("small", 1, 0), table("full", 9 * MB, 0), table("holes", MB, 3 * MB), table("shared", 9 * MB, 9 * MB)];
+        let sizes = sizes(&tables, &[("small", 65536), ("full", 9 * MB), ("holes", 4 * MB), ("FTS_1", 9 * MB)]);
+        assert_eq!(worth_rebuilding(&sizes), [("holes".to_owned(), 4 * MB), ("full".to_owned(), 9 * MB)]);
     }
 
     #[test]

@@ -56,6 +56,15 @@ struct Server {
     started: Option<Instant>,
 }
 
+/// What a suspect uses. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Used {
+    /// To judge by: exact, or an upper bound that is under the quota.
+    pub(super) bytes: u64,
+    /// To tell people: no upper bound, which is several MB too high after a table has grown.
+    pub(super) for_people: u64,
+}
+
 struct Analysed {
     at: Instant,
     took: Duration,
@@ -154,8 +163,9 @@ impl Memory {
 }
 
 impl Enforcer {
-    /// Whether to look at everybody in this pass: see [`gate::opens`]. Until every database of a MariaDB has been opened, always.
-    pub(super) async fn gate(&mut self) -> Result<Option<Counters>> {
+    /// Whether to look at everybody in this pass: see [`gate::opens`]. Until every database of a MariaDB has been opened, always;
+    /// without a `time_box`, too.
+    pub(super) async fn gate(&mut self, time_box: Option<Duration>) -> Result<Option<Counters>> {
         let counters = usage::counters(&self.mysql).await?;
         let endpoint = &self.mysql.current().endpoint;
         let memory = &mut self.measurements;
@@ -165,7 +175,7 @@ impl Enforcer {
         }
         let is_complete = memory.databases.iter().all(|database| memory.opened.contains(database));
         let opens = memory.scan.as_ref().is_none_or(|(at, last)| gate::opens(&counters, last, at.elapsed()));
-        Ok((opens || !is_complete).then_some(counters))
+        Ok((opens || !is_complete || time_box.is_none()).then_some(counters))
     }
 
     /// Looks at the files of all databases; returns the rows the server sent. MariaDB lists only tablespaces it has opened since
@@ -249,14 +259,14 @@ impl Enforcer {
         Ok(())
     }
 
-    /// What a suspect uses, in bytes: the upper bound where that is under the quota, else exactly. Statistics are made
+    /// What a suspect uses: the upper bound where that is under the quota, else exactly. Statistics are made
     /// again only when something has changed or they are old. Tables that a tenant locks count with their upper bound.
-    pub(super) async fn used(&mut self, sold: &Sold, rules: Rules) -> Result<u64> {
+    pub(super) async fn used(&mut self, sold: &Sold, rules: Rules) -> Result<Used> {
         let sizes = usage::sizes(&self.mysql, &sold.database).await?;
         let live = sizes.live_bytes();
         let needed = if sold.is_over { sold.quota_bytes / 100 * u64::from(rules.restore_below) } else { sold.quota_bytes };
         if sizes.is_bounded() && live < needed {
-            return Ok(live);
+            return Ok(Used { bytes: live, for_people: sizes.by_statistics().min(live) });
         }
         let signature = signature(&sizes);
         let now = Instant::now();
@@ -270,13 +280,13 @@ impl Enforcer {
             if is_settled || is_too_soon {
                 last.changed_at = changed_at;
                 last.signature = signature;
-                return Ok(last.used);
+                return Ok(Used { bytes: last.used, for_people: last.used });
             }
         }
         let (used, after) = usage::exact_sizes(&self.mysql, &sold.database).await?;
         let analysed = Analysed { at: Instant::now(), took: now.elapsed(), changed_at, signature: self::signature(&after), used };
         self.measurements.analysed.insert(sold.database.clone(), analysed);
-        Ok(used)
+        Ok(Used { bytes: used, for_people: used })
     }
 
     /// What a database that is nearly full uses, in bytes, good enough to warn by.

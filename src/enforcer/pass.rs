@@ -59,7 +59,7 @@ impl Enforcer {
         let started = Instant::now();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
-        let scan = self.gate().await?;
+        let scan = self.gate(time_box).await?;
         let sold = match scan {
             Some(counters) => {
                 let sold = quota::sold(&self.mysql).await?;
@@ -131,26 +131,26 @@ impl Enforcer {
     async fn enforce(&mut self, sold: &Sold, report: &mut PassReport, targets: &mut Targets) -> Result<u64> {
         let rules = self.settings.load().quota_enforcer.rules();
         let used = self.used(sold, rules).await?;
-        let Done { revoked, restored } = match judge(used, sold, rules) {
+        let Done { revoked, restored } = match judge(used.bytes, sold, rules) {
             Verdict::Ok => Done::default(),
             Verdict::Violator => {
                 report.violators += 1;
                 report.over += 1;
-                self.take(sold, used, targets).await?
+                self.take(sold, used.for_people, targets).await?
             }
             Verdict::StillOver => {
                 report.over += 1;
-                self.take(sold, used, targets).await?
+                self.take(sold, used.for_people, targets).await?
             }
             Verdict::Reformer => {
                 report.reformers += 1;
-                self.give_back(sold, used, targets).await?
+                self.give_back(sold, used.for_people, targets).await?
             }
         };
         report.revoked += revoked;
         report.restored += restored;
-        self.warn(sold, used, report).await?;
-        Ok(used)
+        self.warn(sold, used.for_people, report).await?;
+        Ok(used.for_people)
     }
 
     async fn look_whether_to_warn(&self, sold: &Sold, report: &mut PassReport) -> Result<u64> {

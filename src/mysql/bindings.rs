@@ -370,6 +370,8 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
                     .bind(&instance.database)
                     .bind(&binding.account.user)
                     .bind(&binding.account.host)
+                    .bind(&binding.account.user)
+                    .bind(&binding.account.host)
                     .execute(&mut *transaction)
                     .await
                     .map_err(Error::doing("the last step of an unbind"))?;

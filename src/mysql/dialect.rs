@@ -46,17 +46,6 @@ impl Dialect {
         }
     }
 
-    /// Names (`database/table`, encoded) of InnoDB tables without a tablespace of their own.
-    pub fn shared_tables_query(self) -> &'static str {
-        match self {
-            Self::MariaDb => "SELECT NAME FROM information_schema.INNODB_SYS_TABLES WHERE SPACE_TYPE = 'System' AND NAME LIKE '%/%'",
-            Self::MySql => {
-                "SELECT NAME FROM information_schema.INNODB_TABLES WHERE SPACE_TYPE <> 'Single' AND NAME LIKE '%/%' \
-                 AND NAME NOT LIKE 'mysql/%'"
-            }
-        }
-    }
-
     /// The size of the redo log in bytes.
     pub fn redo_query(self) -> &'static str {
         match self {

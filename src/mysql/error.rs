@@ -50,6 +50,10 @@ pub mod code {
     pub const NO_SUCH_ROUTINE: u16 = 1305;
     /// A table has no such column.
     pub const NO_SUCH_COLUMN_IN_TABLE: u16 = 1072;
+    /// This ALTER cannot be done online.
+    pub const ALTER_NOT_SUPPORTED: u16 = 1845;
+    /// This ALTER cannot be done online, with a reason.
+    pub const ALTER_NOT_SUPPORTED_BECAUSE: u16 = 1846;
     /// GRANT to an account that does not exist (MariaDB).
     pub const NO_SUCH_USER: u16 = 1133;
     /// GRANT to an account that does not exist (MySQL).

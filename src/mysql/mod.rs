@@ -21,6 +21,7 @@ pub mod operator_accounts;
 pub mod quota;
 mod quote;
 pub mod reconcile;
+pub mod rebuild;
 pub mod retired_accounts;
 pub mod schema;
 pub mod server;

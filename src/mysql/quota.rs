@@ -20,10 +20,13 @@ pub(super) const FORGET_DATABASE: &[&str] = &[
     "DELETE FROM quota_warnings WHERE db_name = ?",
 ];
 
-/// What goes with an account; each statement takes the database, the user and the host.
+/// What goes with an account; each statement takes the database, and twice the user and the host. A retired account keeps its
+/// rights, so it must get back what was taken.
 pub(super) const FORGET_ACCOUNT: &[&str] = &[
-    "DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?",
-    "DELETE FROM quota_object_revocations WHERE db_name = ? AND username = ? AND host = ?",
+    "DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ? \
+     AND NOT EXISTS (SELECT 1 FROM retired_accounts WHERE username = ? AND host = ?)",
+    "DELETE FROM quota_object_revocations WHERE db_name = ? AND username = ? AND host = ? \
+     AND NOT EXISTS (SELECT 1 FROM retired_accounts WHERE username = ? AND host = ?)",
 ];
 
 macro_rules! sold {

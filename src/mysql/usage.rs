@@ -109,7 +109,7 @@ pub async fn open_tables(mysql: &Mysql, database: &str) -> Result<()> {
 /// Whatever keeps the server from answering.
 pub async fn sizes(mysql: &Mysql, database: &str) -> Result<DatabaseSizes> {
     let dialect = mysql.info().await?.dialect;
-    let mut impatient = Imimpatient::begin(mysql, dialect).await?;
+    let mut impatient = Impatient::begin(mysql, dialect).await?;
     let sizes = sizes_on(&mut impatient.connection, dialect, database).await;
     impatient.end().await?;
     sizes
@@ -138,7 +138,7 @@ pub async fn exact(mysql: &Mysql, database: &str) -> Result<u64> {
 /// Whatever keeps the server from answering.
 pub async fn exact_sizes(mysql: &Mysql, database: &str) -> Result<(u64, DatabaseSizes)> {
     let dialect = mysql.info().await?.dialect;
-    let mut impatient = Imimpatient::begin(mysql, dialect).await?;
+    let mut impatient = Impatient::begin(mysql, dialect).await?;
     let exact = exact_on(&mut impatient.connection, dialect, database).await;
     impatient.end().await?;
     exact
@@ -222,31 +222,39 @@ async fn tables(connection: &mut MySqlConnection, database: &str) -> Result<Vec<
         .collect())
 }
 
-/// Databases of MySQL with tables that the view of tablespaces does not list under their name: another engine, or a shared
-/// tablespace. On MariaDB see [`has_other_engines`]: there this question costs as much as all tables.
+/// Databases with tables that the view of tablespaces does not list under their name: in a shared tablespace, and on MySQL of
+/// another engine. For other engines on MariaDB see [`has_other_engines`]: there this question costs as much as all tables.
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
 pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
     let dialect = mysql.info().await?.dialect;
     let mut connection = mysql.connection().await?;
-    let shared: Vec<String> = sqlx::query_scalar(dialect.shared_tables_query())
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::doing("a look at shared tablespaces"))?;
-    let mut found: HashSet<String> =
-        shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect();
-    if dialect == Dialect::MySql {
-        let other: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB' \
-             AND TABLE_SCHEMA NOT IN ('mysql', 'performance_schema', 'information_schema', 'sys')",
-        )
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::doing("a look at engines"))?;
-        found.extend(other);
+    if dialect == Dialect::MariaDb {
+        let shared: Vec<String> =
+            sqlx::query_scalar("SELECT NAME FROM information_schema.INNODB_SYS_TABLES WHERE SPACE_TYPE = 'System' AND NAME LIKE '%/%'")
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(Error::doing("a look at shared tablespaces"))?;
+        return Ok(shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect());
     }
-    Ok(found)
+    // not INNODB_TABLES, which has the tablespace of each table: it waits for a table that a tenant is making, as long as that takes
+    let files: Vec<(String, u64)> =
+        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
+    let with_file: HashSet<(&str, &str)> = files
+        .iter()
+        .filter_map(|(name, _)| tablespace::parts(name))
+        .flat_map(|(database, table)| [(database, table), (database, tablespace::without_partition(table))])
+        .collect();
+    let tables: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IS NOT NULL \
+         AND TABLE_SCHEMA NOT IN ('mysql', 'performance_schema', 'information_schema', 'sys')",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(Error::doing("a look at engines"))?;
+    let is_outside = |database: &str, table: &str, engine: &str| engine != "InnoDB" || !with_file.contains(&(database, table));
+    Ok(tables.into_iter().filter(|(database, table, engine)| is_outside(database, table, engine)).map(|(database, ..)| database).collect())
 }
 
 /// Whether a database has tables of another engine than InnoDB. Opens no table.
@@ -254,23 +262,24 @@ pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
 /// # Errors
 /// Whatever keeps the server from answering.
 pub async fn has_other_engines(mysql: &Mysql, database: &str) -> Result<bool> {
-    let mut connection = mysql.connection().await?;
-    let found: Option<String> = sqlx::query_scalar(
+    let mut impatient = Impatient::begin(mysql, mysql.info().await?.dialect).await?;
+    let found: Result<Option<String>> = sqlx::query_scalar(
         "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE <> 'VIEW' AND ENGINE <> 'InnoDB' LIMIT 1",
     )
     .bind(database)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(&mut *impatient.connection)
     .await
-    .map_err(Error::doing("a look at engines"))?;
-    Ok(found.is_some())
+    .map_err(Error::doing("a look at engines"));
+    impatient.end().await?;
+    Ok(found?.is_some())
 }
 
 /// A connection that waits for nobody's locks. Given back as it was.
-struct Imimpatient {
+struct Impatient {
     connection: PoolConnection<MySql>,
 }
 
-impl Imimpatient {
+impl Impatient {
     async fn begin(mysql: &Mysql, dialect: Dialect) -> Result<Self> {
         let mut connection = mysql.connection().await?;
         // MySQL knows no shorter wait

@@ -9,14 +9,14 @@ use crate::support::broker::run;
 use crate::support::osb::{bind_body, binding};
 use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
 
-const MEGABYTE: &str = "INSERT INTO t (body) VALUES (REPEAT('x', 1048576))";
+pub const MEGABYTE: &str = "INSERT INTO t (body) VALUES (REPEAT('x', 1048576))";
 
 fn enforcing() -> BedOptions {
     BedOptions { enforce: true, ..BedOptions::default() }
 }
 
 /// One pass as a process of its own.
-fn once(bed: &Bed) -> Value {
+pub fn once(bed: &Bed) -> Value {
     let arguments: Vec<&OsStr> =
         vec!["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref(), "--json".as_ref()];
     let (code, stdout, stderr) = run(&arguments, &[]);
@@ -25,7 +25,7 @@ fn once(bed: &Bed) -> Value {
 }
 
 /// An instance of 5 MB with one binding and a table.
-async fn instance_with_table(bed: &Bed, id: &str) -> (Value, AppSession) {
+pub async fn instance_with_table(bed: &Bed, id: &str) -> (Value, AppSession) {
     bed.osb().provision(id).await.expect(201);
     let bound = bed.osb().bind(id, "writer").await.expect(201);
     let mut session = app(&bound).await.unwrap();
@@ -33,14 +33,14 @@ async fn instance_with_table(bed: &Bed, id: &str) -> (Value, AppSession) {
     (bound, session)
 }
 
-async fn fill(session: &mut AppSession, megabytes: usize) {
+pub async fn fill(session: &mut AppSession, megabytes: usize) {
     for _ in 0..megabytes {
         session.execute(MEGABYTE).await.unwrap();
     }
 }
 
 /// Whether a new session is refused a statement; one that the enforcer ends is begun again.
-async fn is_denied(bound: &Value, statement: &str) -> bool {
+pub async fn is_denied(bound: &Value, statement: &str) -> bool {
     loop {
         let Ok(mut session) = app(bound).await else { continue };
         match session.execute(statement).await {

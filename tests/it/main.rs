@@ -12,6 +12,7 @@
 
 mod asynchronous;
 mod audit;
+mod battery;
 mod bind;
 mod catalog;
 #[cfg(feature = "failpoints")]
@@ -26,6 +27,7 @@ mod doctor;
 mod edge;
 mod enforcer;
 mod galera;
+mod holes;
 mod hostile;
 mod lifecycle;
 mod limits;

@@ -6,6 +6,7 @@
 
 pub mod bed;
 pub mod broker;
+pub mod naive;
 pub mod osb;
 pub mod proxy;
 pub mod server;
