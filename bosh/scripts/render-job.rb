@@ -181,7 +181,7 @@ module Render
     problems = []
     rendered = files.to_h do |target, source|
       [target, context.render(source)]
-    rescue Mistake, RuntimeError => e
+    rescue StandardError, SyntaxError => e # a director shows any of them as the template's
       problems << "#{name}/#{File.basename(source)}: #{e.message}"
       [target, nil]
     end

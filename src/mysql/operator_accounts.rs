@@ -37,7 +37,7 @@ pub async fn create(endpoint: &Endpoint, root_password: &SecretString, accounts:
         .await
         .map_err(Error::doing("a connection of root"))?;
     let info = server::info(&mut connection).await?;
-    for statement in statements(info.dialect, info.partial_revokes, accounts) {
+    for statement in statements(info.dialect, info.partial_revokes, accounts).concat() {
         run(&mut connection, statement).await?;
     }
     Ok(())
@@ -46,12 +46,13 @@ pub async fn create(endpoint: &Endpoint, root_password: &SecretString, accounts:
 /// The statements for a server of this `version` (`SELECT VERSION()`), for an administrator to run as they are. They carry the
 /// passwords. Without an enforcer's account the broker gets no right it needs for enforcing either.
 pub fn sql(version: &str, partial_revokes: bool, accounts: &OperatorAccounts<'_>, with_enforcer: bool) -> Vec<String> {
-    let mut all = statements(Dialect::of_version(version), partial_revokes, accounts);
-    if !with_enforcer {
-        all.truncate(BROKER_STATEMENTS);
-    }
+    let [broker, enforcer] = statements(Dialect::of_version(version), partial_revokes, accounts);
     // what quoting relies on, see `quote`
-    all.insert(0, "SET SESSION sql_mode = ''".to_owned());
+    let mut all = vec!["SET SESSION sql_mode = ''".to_owned()];
+    all.extend(broker);
+    if with_enforcer {
+        all.extend(enforcer);
+    }
     all
 }
 
@@ -60,10 +61,8 @@ async fn run(connection: &mut MySqlConnection, statement: String) -> Result<()> 
     Ok(())
 }
 
-/// How many of the statements are about the broker's account; the enforcer's follow.
-const BROKER_STATEMENTS: usize = 7;
-
-fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccounts<'_>) -> Vec<String> {
+/// Those of the broker's account, and those of the enforcer's.
+fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccounts<'_>) -> [Vec<String>; 2] {
     let mut rights = privileges::of_binding(false, true, true, dialect == Dialect::MariaDb);
     rights.sort_unstable();
     let rights = rights.join(", ");
@@ -80,7 +79,7 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
     let account = |name: &str| quote::account(&Account::from_anywhere(name.to_owned()));
     let (broker, enforcer) = (account(accounts.broker.0), account(accounts.enforcer.0));
     let password = |secret: &SecretString| quote::string(secret.expose_secret());
-    vec![
+    let of_broker = vec![
         format!("CREATE USER IF NOT EXISTS {broker}"),
         format!("ALTER USER {broker} IDENTIFIED BY {}", password(accounts.broker.1)),
         format!("GRANT {rights} ON {sold}.* TO {broker} WITH GRANT OPTION"),
@@ -88,12 +87,15 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
         format!("GRANT CREATE USER, PROCESS, {connection_admin} ON *.* TO {broker}"),
         format!("GRANT SELECT (User, Host) ON mysql.user TO {broker}"),
         format!("GRANT SELECT (User, Host, Db) ON mysql.db TO {broker}"),
+    ];
+    let of_enforcer = vec![
         format!("CREATE USER IF NOT EXISTS {enforcer}"),
         format!("ALTER USER {enforcer} IDENTIFIED BY {}", password(accounts.enforcer.1)),
         format!("GRANT {rights} ON {plain}.* TO {enforcer} WITH GRANT OPTION"),
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {own}.* TO {enforcer}"),
         format!("GRANT SELECT, PROCESS, {connection_admin} ON *.* TO {enforcer}"),
-    ]
+    ];
+    [of_broker, of_enforcer]
 }
 
 #[cfg(test)]

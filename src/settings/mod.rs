@@ -1,5 +1,5 @@
-//! What operators set: compiled-in default, then their file, then what Cloud Foundry tells an app, then the environment. The only folder that imports `config`;
-//! one section a file, each with a `check` that reports every problem it has.
+//! What operators set: compiled-in default, then their file, then what Cloud Foundry tells an app, then the environment. The only
+//! folder that imports `config`; one section a file, each with a `check` that reports every problem it has.
 
 mod audit;
 mod bindings;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cf_mysql_broker::domain::names::random_hex;
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::bed::{PLAN_LARGE, PLAN_SMALL, SERVICE};
 use crate::support::broker::PROGRAM;
 use crate::support::server::{TestServer, connect};
-use crate::support::{PATIENCE, eventually, own_server};
+use crate::support::{eventually, own_server};
 
 /// What bpm waits between TERM and QUIT.
 const BPM_PATIENCE: Duration = Duration::from_secs(20);
@@ -433,38 +434,34 @@ impl Drop for Killed {
     }
 }
 
-/// The router: haproxy, which asks the rendered health check of each instance as route_registrar would. It never repeats a
-/// request on another instance but where the connection was refused, as gorouter does.
+/// The router: haproxy, which sends a request to another instance only where the connection was refused, as gorouter does. What
+/// stands for route_registrar (it needs a NATS and a gorouter) runs the rendered health check of each instance over and over; its
+/// exit code puts the instance into the router or takes it out.
 pub struct Router {
     _process: Killed,
+    registrar: tokio::task::JoinHandle<()>,
+    registered: Arc<Mutex<Vec<bool>>>,
     pub port: u16,
-    statistics: PathBuf,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.registrar.abort();
+    }
 }
 
 impl Router {
     pub async fn start(folder: &Path, instances: &[(&Vm, u16)]) -> Self {
         let port = free_port();
-        let statistics = folder.join("haproxy.sock");
-        let check = folder.join("check");
-        let cases: String = instances
-            .iter()
-            .enumerate()
-            .map(|(i, (vm, _))| format!("b{i}) exec {} ;;\n", vm.path("jobs/cf-mysql-broker/bin/healthcheck").display()))
-            .collect();
-        std::fs::write(&check, format!("#!/bin/sh\nPATH=/usr/bin:/bin\ncase $HAPROXY_SERVER_NAME in\n{cases}esac\nexit 1\n")).unwrap();
-        std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let servers: String = instances
-            .iter()
-            .enumerate()
-            .map(|(i, (_, port))| format!("  server b{i} 127.0.0.1:{port} check inter 200ms fall 1 rise 1\n"))
-            .collect();
+        let socket = folder.join("haproxy.sock");
+        let servers: String =
+            instances.iter().enumerate().map(|(i, (_, port))| format!("  server b{i} 127.0.0.1:{port} disabled\n")).collect();
         let config = format!(
-            "global\n  external-check\n  insecure-fork-wanted\n  stats socket {} level admin\n\
+            "global\n  stats socket {} level admin\n\
              defaults\n  mode http\n  timeout connect 5s\n  timeout client 70s\n  timeout server 70s\n  retries 3\n  retry-on conn-failure\n  option redispatch\n\
              frontend front\n  bind 127.0.0.1:{port}\n  default_backend brokers\n\
-             backend brokers\n  balance roundrobin\n  option external-check\n  external-check command {}\n{servers}",
-            statistics.display(),
-            check.display()
+             backend brokers\n  balance roundrobin\n{servers}",
+            socket.display(),
         );
         let file = folder.join("haproxy.cfg");
         std::fs::write(&file, config).unwrap();
@@ -480,9 +477,14 @@ impl Router {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("haproxy: {error}; run scripts/install-bosh-test-tools"));
-        let router = Self { _process: Killed(child), port, statistics };
+        let process = Killed(child);
+        eventually("the router is there", async || tell(&socket, "show info").ok()).await;
+        let registered = Arc::new(Mutex::new(vec![false; instances.len()]));
+        let checks: Vec<_> = instances.iter().map(|(vm, _)| vm.path("jobs/cf-mysql-broker/bin/healthcheck")).collect();
+        let registrar = tokio::spawn(keep_registering(checks, socket, registered.clone()));
+        let router = Self { _process: process, registrar, registered, port };
         for i in 0..instances.len() {
-            router.is(i, "UP").await;
+            router.has(i, true).await;
         }
         router
     }
@@ -491,28 +493,38 @@ impl Router {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until the router sees an instance so.
-    pub async fn is(&self, instance: usize, state: &str) {
-        let started = Instant::now();
-        loop {
-            let found = self.state(instance);
-            if found.as_deref().is_ok_and(|found| found.starts_with(state)) {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "instance {instance} is {found:?} for the router, not {state}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Waits until an instance is in the router, or out of it.
+    pub async fn has(&self, instance: usize, registered: bool) {
+        eventually(&format!("instance {instance} in the router: {registered}"), async || {
+            (self.registered.lock().unwrap()[instance] == registered).then_some(())
+        })
+        .await;
     }
+}
 
-    fn state(&self, instance: usize) -> std::io::Result<String> {
-        use std::io::{Read as _, Write as _};
-        let mut socket = std::os::unix::net::UnixStream::connect(&self.statistics)?;
-        socket.write_all(b"show stat\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        let column = answer.lines().next().unwrap_or_default().split(',').position(|name| name == "status").unwrap_or_default();
-        let line = answer.lines().find(|line| line.starts_with(&format!("brokers,b{instance},"))).unwrap_or_default();
-        Ok(line.split(',').nth(column).unwrap_or_default().to_owned())
+/// A command for haproxy.
+fn tell(socket: &Path, command: &str) -> std::io::Result<String> {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::os::unix::net::UnixStream::connect(socket)?;
+    socket.write_all(format!("{command}\n").as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+async fn keep_registering(checks: Vec<PathBuf>, socket: PathBuf, registered: Arc<Mutex<Vec<bool>>>) {
+    loop {
+        for (i, check) in checks.iter().enumerate() {
+            let check = tokio::process::Command::new(check).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).status();
+            let is_healthy = check.await.is_ok_and(|status| status.success());
+            if registered.lock().unwrap()[i] != is_healthy {
+                let answer = tell(&socket, &format!("set server brokers/b{i} state {}", if is_healthy { "ready" } else { "maint" }));
+                assert_eq!(answer.unwrap().trim(), "", "haproxy refuses");
+                registered.lock().unwrap()[i] = is_healthy;
+            }
+        }
+        // the interval of its registrations
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -6,10 +6,10 @@ use crate::support::osb::Osb;
 
 /// A broker that answers for its catalog (there is no database), and a platform.
 struct Errands {
-    deployment: Deployment,
+    _broker: Vm,
     cloud: Cloud,
     port: u16,
-    _broker: Vm,
+    deployment: Deployment,
 }
 
 impl Errands {

@@ -65,7 +65,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     ("operations/pxc/share-database-link.yml", "name=proxy", "name=prxy", "there is no name=prxy"),
     ("scripts/create-release", "set -euo pipefail", "set -euo pipefail\necho $1", "Double quote to prevent globbing"),
-    ("jobs/cf-mysql-broker/templates/drain.erb", "set -euo pipefail", "if true; then", "syntax error"),
+    ("jobs/deregister-and-purge-instances/templates/run.erb", "\ndone\n", "\n", "syntax error"),
 ];
 
 #[test]

@@ -15,6 +15,7 @@
 )]
 
 mod accounts;
+mod cf_push;
 mod deployment;
 mod errands;
 mod lint;

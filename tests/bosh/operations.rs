@@ -82,7 +82,7 @@ fn scaling_pxc_and_the_router_are_seen_in_the_manifest() {
         }
         let yaml = render(&arguments);
         let convert = "require 'yaml'; require 'json'; puts JSON.generate(YAML.safe_load(ARGV[0]))";
-        let output = crate::deployment::run(std::process::Command::new("ruby").args(["-e", convert, &yaml]));
+        let output = crate::deployment::run(std::process::Command::new("ruby").args(["-e", convert, "--", &yaml]));
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let base = manifest(&[], json!({}));
@@ -93,7 +93,8 @@ fn scaling_pxc_and_the_router_are_seen_in_the_manifest() {
     let seconds = |value: &Value| value.as_str().unwrap().trim_end_matches('s').parse::<u64>().unwrap();
     let (interval, timeout) = (seconds(&route["registration_interval"]), seconds(&route["health_check"]["timeout"]));
     assert!(timeout < interval, "route_registrar refuses anything else");
-    let vm = Deployment::new(&Wishes::default()).instance("cf-mysql-broker", 0, &[]);
+    let deployment = Deployment::new(&Wishes::default());
+    let vm = deployment.instance("cf-mysql-broker", 0, &[]);
     let withdrawal: u64 = vm.succeed("cf-mysql-broker", "drain").trim().parse().unwrap();
     assert!(withdrawal > interval + timeout, "a stopping instance must be out of the router before it stops");
     let tls = manifest(&["broker-tls"], json!({}));

@@ -9,10 +9,11 @@ use crate::support::{bed::PLAN_SMALL, eventually};
 
 /// Two instances of the manifest; only the port differs, because both run on this machine.
 struct Two {
-    database: Database,
-    deployment: Deployment,
+    // dropped first, so that a failure can show their logs
     vms: [Vm; 2],
     ports: [u16; 2],
+    deployment: Deployment,
+    database: Database,
 }
 
 impl Two {
@@ -128,13 +129,13 @@ async fn one_stopped_loses_no_request_and_one_killed_stops_nobody() {
     for i in [0, 1] {
         // what BOSH does to stop an instance: drain, wait as long as that says (here: until it has come true), monit stop
         two.vms[i].succeed("cf-mysql-broker", "drain").trim().parse::<u32>().expect("seconds");
-        router.is(i, "DOWN").await;
+        router.has(i, false).await;
         for process in two.vms[i].watched() {
             two.vms[i].monit("stop", &process).await;
         }
         load.goes_on().await;
         two.vms[i].start().await;
-        router.is(i, "UP").await;
+        router.has(i, true).await;
         load.goes_on().await;
     }
     let rounds = load.end().await;
@@ -143,10 +144,10 @@ async fn one_stopped_loses_no_request_and_one_killed_stops_nobody() {
     let load = Load::start(&osb, true);
     load.goes_on().await;
     two.vms[1].kill("cf-mysql-broker");
-    router.is(1, "DOWN").await;
+    router.has(1, false).await;
     load.goes_on().await;
     two.vms[1].monit("start", "cf-mysql-broker").await;
-    router.is(1, "UP").await;
+    router.has(1, true).await;
     load.goes_on().await;
     load.end().await;
 
