@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::unbind::Hints;
-use super::{Broker, OsbError, Progress, Result, wait_for_others};
+use super::{BUSY_POLL, Broker, OsbError, Progress, Result, wait_for_others};
+use crate::domain::binding::Binding;
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::failpoint::failpoint;
@@ -61,18 +62,39 @@ impl Broker {
         }
     }
 
+    /// Takes every binding of an instance that is going. One that somebody else is ending is waited for: it goes by itself, or can
+    /// be taken when its lease is over. No new one can begin.
+    async fn claim_bindings(&self, instance: &Instance, op: &OpId) -> Result<Vec<Binding>> {
+        let lease = self.settings().server.lease();
+        let (since, mut mine) = (Instant::now(), Vec::<Binding>::new());
+        loop {
+            let mut left = bindings::of_instance(&self.mysql, instance.row).await?;
+            left.retain(|binding| mine.iter().all(|claimed| claimed.row != binding.row));
+            let mut others = false;
+            for binding in left {
+                if bindings::claim_for_deletion(&self.mysql, &binding, op, lease).await? {
+                    mine.push(binding);
+                } else {
+                    others = true;
+                }
+            }
+            if !others {
+                return Ok(mine);
+            }
+            if since.elapsed() > lease * 2 {
+                return Err(OsbError::Concurrency);
+            }
+            tokio::time::sleep(BUSY_POLL).await;
+        }
+    }
+
     /// Shuts the accounts, drops the database, then the accounts, then the rows: what a row stands for is gone before the row
     /// goes. The accounts outlive the database, because MySQL refuses to drop one that an object names as its DEFINER. The
     /// caller holds `op`.
     pub(super) async fn remove(&self, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<()> {
         let lease = self.settings().server.lease();
         let work = async {
-            let bindings = bindings::of_instance(&self.mysql, instance.row).await?;
-            for binding in &bindings {
-                if !bindings::claim_for_deletion(&self.mysql, binding, op, lease).await? {
-                    return Err(OsbError::Concurrency);
-                }
-            }
+            let bindings = self.claim_bindings(instance, op).await?;
             let mut accounts = retired_accounts::of_instance(&self.mysql, instance.row).await?;
             accounts.extend(bindings.iter().map(|binding| binding.account.clone()));
             for account in &accounts {
@@ -90,7 +112,7 @@ impl Broker {
                 // a row that is gone was taken by a sweep, which has done the same
                 bindings::delete(&self.mysql, binding, instance, op).await?;
             }
-            Ok(())
+            Ok::<_, OsbError>(())
         };
         while_renewing(&self.mysql, Subject::Instance(instance.row), op, lease, work).await?;
         failpoint!("D2");

@@ -74,11 +74,15 @@ impl Broker {
         check_maintenance(Some(plan), request.maintenance_version.as_deref())?;
         let text = |key: &str| request.parameters.get(key).and_then(serde_json::Value::as_str);
         let (charset, collation) = (text("charset"), text("collation"));
-        if (charset.is_some() || collation.is_some()) && !databases::has_charset(&self.mysql, charset, collation).await? {
-            return Err(OsbError::BadRequest(
-                "The database server does not know the parameters '/charset' and '/collation', or not both together.".to_owned(),
-            ));
-        }
+        // utf8mb4 where nobody asks for anything else: a server's own default may be latin1
+        let charset = match (charset, collation) {
+            (None, None) => "utf8mb4".to_owned(),
+            _ => databases::charset_of(&self.mysql, charset, collation).await?.ok_or_else(|| {
+                OsbError::BadRequest(
+                    "The database server does not know the parameters '/charset' and '/collation', or not both together.".to_owned(),
+                )
+            })?,
+        };
         let settings = self.settings();
         let reserved_bytes = settings.capacity.rules().reservation(plan.max_storage_mb);
         let figures = self.figures().await?;
@@ -104,7 +108,7 @@ impl Broker {
         };
         progress.begin();
         failpoint!("P1");
-        let work = databases::create(&self.mysql, &database, charset, collation);
+        let work = databases::create(&self.mysql, &database, &charset, collation);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
             // the request was answered with an error meanwhile: the platform will not have it
             Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),

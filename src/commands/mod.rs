@@ -11,8 +11,8 @@ mod migrate;
 mod operator_accounts;
 mod output;
 mod quota_enforcer;
-mod reconcile;
 mod reclaim;
+mod reconcile;
 mod reload;
 mod serve;
 

@@ -2,16 +2,12 @@
 
 use super::{Error, Mysql, Result, quote};
 
-/// Step P2. `charset` and `collation` have been checked by [`has_charset`].
+/// Step P2. `charset` and `collation` have been checked by [`charset_of`].
 ///
 /// # Errors
 /// Whatever the server says; the statement carries no secret.
-pub async fn create(mysql: &Mysql, database: &str, charset: Option<&str>, collation: Option<&str>) -> Result<()> {
-    let mut statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote::identifier(database));
-    // utf8mb4 where nobody asks for anything else: a server's own default may be latin1
-    if charset.is_some() || collation.is_none() {
-        statement.push_str(&format!(" CHARACTER SET {}", quote::string(charset.unwrap_or("utf8mb4"))));
-    }
+pub async fn create(mysql: &Mysql, database: &str, charset: &str, collation: Option<&str>) -> Result<()> {
+    let mut statement = format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET {}", quote::identifier(database), quote::string(charset));
     if let Some(collation) = collation {
         statement.push_str(&format!(" COLLATE {}", quote::string(collation)));
     }
@@ -53,25 +49,26 @@ async fn tables(mysql: &Mysql, database: &str) -> Result<Vec<String>> {
         .await
 }
 
-/// Whether the server knows a character set, a collation, and both together.
+/// The character set that a character set and a collation mean together: utf8mb4 where it may be; none where the server knows no such
+/// pair.
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
-pub async fn has_charset(mysql: &Mysql, charset: Option<&str>, collation: Option<&str>) -> Result<bool> {
+pub async fn charset_of(mysql: &Mysql, charset: Option<&str>, collation: Option<&str>) -> Result<Option<String>> {
     mysql
         .repeat("look for a character set", |mut connection| async move {
-            let found: i64 = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
-                 WHERE (? IS NULL OR CHARACTER_SET_NAME = ?) AND (? IS NULL OR COLLATION_NAME = ?))",
+            sqlx::query_scalar(
+                "SELECT CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
+                 WHERE (? IS NULL OR CHARACTER_SET_NAME = ?) AND (? IS NULL OR COLLATION_NAME = ?) \
+                 ORDER BY CHARACTER_SET_NAME = 'utf8mb4' DESC LIMIT 1",
             )
             .bind(charset)
             .bind(charset)
             .bind(collation)
             .bind(collation)
-            .fetch_one(&mut *connection)
+            .fetch_optional(&mut *connection)
             .await
-            .map_err(Error::doing("a look for a character set"))?;
-            Ok(found != 0)
+            .map_err(Error::doing("a look for a character set"))
         })
         .await
 }

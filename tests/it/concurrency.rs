@@ -85,3 +85,25 @@ async fn create_and_delete_of_one_id_at_once_leave_all_or_nothing() {
     assert_eq!(rows, databases);
     assert_eq!(bed.reserved_mb().await, rows * 5);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_deleted_while_its_bindings_are_ended_is_gone_when_it_says_so() {
+    let bed = Bed::with(BedOptions { brokers: 2, ..BedOptions::default() }).await;
+    for round in 0..5 {
+        let id = format!("i{round}");
+        bed.osb().provision(&id).await.expect(201);
+        for binding in 0..4 {
+            bed.osb().bind(&id, &format!("b{binding}")).await.expect(201);
+        }
+        let names: Vec<_> = (0..4).map(|binding| format!("b{binding}")).collect();
+        let unbinding = join_all(names.iter().map(|name| bed.clients[1].unbind(&id, name)));
+        let (unbound, deleted) = tokio::join!(unbinding, bed.clients[0].deprovision(&id));
+        assert!(unbound.iter().all(|answer| [200, 410, 422].contains(&answer.status)), "{unbound:?}");
+        match deleted.status {
+            200 => bed.osb().get(&crate::support::osb::instance(&id)).await.expect(404),
+            // refused before anything was done: it is all there
+            422 => bed.osb().get(&crate::support::osb::instance(&id)).await.expect(200),
+            other => panic!("{other}: {}", deleted.body),
+        };
+    }
+}

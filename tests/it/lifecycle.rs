@@ -84,6 +84,8 @@ async fn parameters_decide_the_character_set() {
         sqlx::query_scalar::<_, String>(query).bind(database).fetch_one(&mut bed.root().await).await.unwrap()
     };
     assert_eq!(collation("latin").await, "latin1_bin");
+    provision("collation-only", json!({"collation": "latin1_bin"})).await.expect(201);
+    assert_eq!(collation("collation-only").await, "latin1_bin");
     osb.provision("default").await.expect(201);
     assert!(collation("default").await.starts_with("utf8mb4"));
     assert_eq!(osb.get(&instance("latin")).await.expect(200)["parameters"], json!({"charset": "latin1", "collation": "latin1_bin"}));
@@ -97,7 +99,7 @@ async fn parameters_decide_the_character_set() {
         let body = provision("wrong", wrong).await.expect(400);
         assert!(body["description"].as_str().unwrap().contains(says), "{body}");
     }
-    assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances").await, 2);
+    assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances").await, 3);
 }
 
 #[tokio::test]
