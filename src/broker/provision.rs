@@ -7,7 +7,7 @@ use super::{Broker, OsbError, Progress, Result, check_maintenance, find_plan, wa
 use crate::domain::catalog::Plan;
 use crate::domain::instance::{InstanceState, OpId, ProvisionRequest, Repeat};
 use crate::domain::names;
-use crate::domain::parameters::ParametersOf;
+use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::failpoint::failpoint;
 use crate::mysql::databases;
 use crate::mysql::instances::{self, Reservation};
@@ -70,19 +70,22 @@ impl Broker {
         }
     }
 
+    /// The character set of a new database, and its collation where one is asked for: utf8mb4 where nobody asks for anything, because a
+    /// server's own default may be latin1.
+    pub(super) async fn charset(&self, parameters: &Parameters) -> Result<(String, Option<String>)> {
+        let text = |key: &str| parameters.get(key).and_then(serde_json::Value::as_str);
+        let (charset, collation) = (text("charset"), text("collation"));
+        let known = match (charset, collation) {
+            (None, None) => Some("utf8mb4".to_owned()),
+            _ => databases::charset_of(&self.mysql, charset, collation).await?,
+        };
+        let unknown = "The database server does not know the parameters '/charset' and '/collation', or not both together.";
+        Ok((known.ok_or_else(|| OsbError::BadRequest(unknown.to_owned()))?, collation.map(str::to_owned)))
+    }
+
     async fn create(&self, request: &ProvisionRequest, plan: &Plan, progress: &Progress) -> Result<Attempt> {
         check_maintenance(Some(plan), request.maintenance_version.as_deref())?;
-        let text = |key: &str| request.parameters.get(key).and_then(serde_json::Value::as_str);
-        let (charset, collation) = (text("charset"), text("collation"));
-        // utf8mb4 where nobody asks for anything else: a server's own default may be latin1
-        let charset = match (charset, collation) {
-            (None, None) => "utf8mb4".to_owned(),
-            _ => databases::charset_of(&self.mysql, charset, collation).await?.ok_or_else(|| {
-                OsbError::BadRequest(
-                    "The database server does not know the parameters '/charset' and '/collation', or not both together.".to_owned(),
-                )
-            })?,
-        };
+        let (charset, collation) = self.charset(&request.parameters).await?;
         let settings = self.settings();
         let reserved_bytes = settings.capacity.rules().reservation(plan.max_storage_mb);
         let figures = self.figures().await?;
@@ -108,7 +111,7 @@ impl Broker {
         };
         progress.begin();
         failpoint!("P1");
-        let work = databases::create(&self.mysql, &database, &charset, collation);
+        let work = databases::create(&self.mysql, &database, &charset, collation.as_deref());
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
             // the request was answered with an error meanwhile: the platform will not have it
             Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),

@@ -94,8 +94,8 @@ impl Broker {
         if instance.state != InstanceState::Ready || !instances::claim(&self.mysql, &instance, InstanceState::Updating, &op, lease).await? {
             return Err(OsbError::Concurrency);
         }
-        let text = |key: &str| instance.parameters.get(key).and_then(serde_json::Value::as_str);
-        databases::create(&self.mysql, &instance.database, text("charset"), text("collation")).await?;
+        let (charset, collation) = self.charset(&instance.parameters).await?;
+        databases::create(&self.mysql, &instance.database, &charset, collation.as_deref()).await?;
         self.undo_update(&instance, &op).await
     }
 
