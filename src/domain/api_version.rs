@@ -61,4 +61,20 @@ mod tests {
             assert_eq!(ApiVersion::parse(malformed), Err(VersionError::Malformed), "{malformed}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_a_version_or_refused(header in ".{0,40}") {
+            if let Ok(version) = ApiVersion::parse(&header) {
+                proptest::prop_assert!(version >= ApiVersion::OLDEST);
+            }
+        }
+
+        #[test]
+        fn every_pair_of_numbers_is_well_formed(major in 0..9_u32, minor in 0..99_u32) {
+            let is_ours = major == 2 && minor >= 11;
+            let expected = if is_ours { Ok(ApiVersion(minor)) } else { Err(VersionError::Unsupported) };
+            proptest::prop_assert_eq!(ApiVersion::parse(&format!("{major}.{minor}")), expected);
+        }
+    }
 }

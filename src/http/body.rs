@@ -102,3 +102,71 @@ pub(super) fn accepts_incomplete(request: &HttpRequest) -> bool {
 fn bad(description: &str) -> OsbError {
     OsbError::BadRequest(description.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a handler reads of a body. Errors say what is wrong to a person, in few words.
+    fn read(bytes: &[u8]) -> std::result::Result<(), TestCaseError> {
+        let request = TestRequest::default().to_http_request();
+        let read = Body::parse(&request, bytes).and_then(|body| {
+            body.required("service_id")?;
+            body.text("plan_id")?;
+            body.object("parameters")?;
+            body.app_guid()?;
+            body.maintenance_version()
+        });
+        match read {
+            Err(OsbError::BadRequest(description)) => prop_assert!(description.ends_with('.') && description.len() < 200, "{description}"),
+            other => prop_assert!(other.is_ok(), "{other:?}"),
+        }
+        Ok(())
+    }
+
+    /// JSON of any shape, with our fields among its keys.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,300}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            prop::sample::select(vec!["service_id", "plan_id", "parameters", "bind_resource", "app_guid", "maintenance_info", "version"])
+                .prop_map(str::to_owned),
+            ".{0,8}",
+        ];
+        leaf.prop_recursive(3, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_body_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            read(&bytes)?;
+        }
+
+        #[test]
+        fn any_json_is_a_body_or_refused(value in json()) {
+            read(value.to_string().as_bytes())?;
+        }
+
+        #[test]
+        fn any_query_is_survived_and_the_last_hint_wins(query in "[a-zA-Z0-9%&=+;.,_*!~'()/?@:-]{0,80}", id in "[a-z0-9-]{1,36}") {
+            let request = |query: &str| TestRequest::with_uri(&format!("/?{query}")).to_http_request();
+            accepts_incomplete(&request(&query));
+            let query = format!("service_id=first&{query}&service_id={id}&accepts_incomplete=true");
+            prop_assert_eq!(hints(&request(&query)).service_id, Some(id));
+            prop_assert!(accepts_incomplete(&request(&query)));
+        }
+    }
+}

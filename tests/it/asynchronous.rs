@@ -104,7 +104,7 @@ async fn slow_work_is_answered_with_202_and_the_same_again_while_it_goes_on() {
 
 #[tokio::test]
 async fn an_accepted_operation_whose_broker_dies_comes_to_an_end() {
-    let settings = json!({"server": {"sync_wait": 0, "operation_lease": 1}});
+    let settings = json!({"server": {"sync_wait": 0, "operation_lease": 3}});
     let mut bed = Bed::with(BedOptions { brokers: 2, settings, ..BedOptions::default() }).await;
     bed.osb().provision("i1").await.expect(201);
     let database = bed.database_of("i1").await;

@@ -13,7 +13,7 @@ use crate::support::osb::{bind_body, binding, instance, provision_body};
 use crate::support::{Answer, Bed, BedOptions, BrokerProcess, Osb, eventually};
 
 /// Longer than a request waits for somebody else's work (5 s), so that a duplicate hears "busy".
-const LEASE: f64 = 10.0;
+const LEASE: f64 = 15.0;
 
 async fn bed(lease: f64) -> Bed {
     Bed::with(BedOptions { settings: json!({"server": {"operation_lease": lease}}), ..BedOptions::default() }).await
@@ -268,7 +268,7 @@ async fn with_data(bed: &Bed, id: &str) -> Value {
 
 #[tokio::test]
 async fn a_deprovision_that_wakes_after_its_lease_destroys_nothing_of_its_successor() {
-    let bed = bed(1.0).await;
+    let bed = bed(3.0).await;
     for point in ["D1", "D2.locked", "D2.database", "D2"] {
         let id = guid();
         bed.osb().provision(&id).await.expect(201);
@@ -287,7 +287,7 @@ async fn a_deprovision_that_wakes_after_its_lease_destroys_nothing_of_its_succes
 
 #[tokio::test]
 async fn a_provision_that_wakes_after_its_lease_leaves_nothing_and_takes_nothing() {
-    let bed = bed(1.0).await;
+    let bed = bed(3.0).await;
     for point in ["P1", "P2"] {
         let id = guid();
         let mut bound = Value::Null;
@@ -305,7 +305,7 @@ async fn a_provision_that_wakes_after_its_lease_leaves_nothing_and_takes_nothing
 
 #[tokio::test]
 async fn a_bind_or_unbind_that_wakes_after_its_lease_leaves_the_successors_account_alone() {
-    let bed = bed(1.0).await;
+    let bed = bed(3.0).await;
     for (point, verb) in [("B1", Verb::Bind), ("B2", Verb::Bind), ("B3", Verb::Bind), ("U1", Verb::Unbind), ("U2.account", Verb::Unbind)] {
         let id = guid();
         bed.osb().provision(&id).await.expect(201);
@@ -327,7 +327,7 @@ async fn a_bind_or_unbind_that_wakes_after_its_lease_leaves_the_successors_accou
 
 #[tokio::test]
 async fn a_change_of_plan_that_wakes_after_its_lease_changes_nothing() {
-    let bed = bed(1.0).await;
+    let bed = bed(3.0).await;
     for point in ["C1", "C2"] {
         let id = guid();
         bed.osb().provision(&id).await.expect(201);

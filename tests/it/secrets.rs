@@ -9,7 +9,7 @@ async fn no_secret_is_ever_said() {
     let options = BedOptions {
         alone: true,
         enforce: true,
-        settings: json!({"logging": {"level": "trace"}, "server": {"operation_lease": 1}}),
+        settings: json!({"logging": {"level": "trace"}, "server": {"operation_lease": 3}}),
         ..BedOptions::default()
     };
     let bed = Bed::with(options).await;
@@ -35,7 +35,7 @@ async fn no_secret_is_ever_said() {
     osb.put(&instance(misplaced), &json!({"service_id": misplaced, "parameters": {"charset": misplaced}})).await.expect(400);
     osb.patch(&instance("i1"), &json!({"service_id": SERVICE, "parameters": {"read-only": misplaced}})).await.expect(400);
     osb.unbind("i1", "b1").await.expect(200);
-    // the bind that failed could not be undone either: it is under its lease for a second yet
+    // the bind that failed could not be undone either: it is under its lease yet
     eventually("the instance is deleted", async || (osb.deprovision("i1").await.status == 200).then_some(())).await;
 
     bed.change_settings(&json!({"server": {"port": "eighty"}}));
