@@ -15,7 +15,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
 /// More than anything here takes, so that nothing waits for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn programs() -> Vec<Program> {
     let mysql = std::env::var_os(MYSQL_ROOT_VARIABLE).is_some_and(|root| !root.is_empty());
