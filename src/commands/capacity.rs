@@ -30,6 +30,7 @@ pub(super) async fn run(report: &Report) -> Result<()> {
         rows.push(["file system: free".to_owned(), crate::domain::to_mb(disk.free).to_string()]);
     }
     output::table(&["", "MB"], rows);
+    println!();
     let plans = capacity
         .plans
         .into_iter()

@@ -8,7 +8,7 @@ use super::{Failure, Report, Result, output};
 use crate::domain::grants::{Grant, missing};
 use crate::mysql::doctor::{Examined, examine, needed};
 use crate::mysql::operator_accounts::OperatorAccounts;
-use crate::mysql::{Dialect, Mysql};
+use crate::mysql::{Mysql, ServerInfo};
 use crate::settings::{MysqlSettings, Settings, TlsMode};
 use crate::telemetry;
 
@@ -49,9 +49,12 @@ pub(super) async fn run(report: &Report) -> Result<()> {
     telemetry::init_logs(settings.logging);
     let mut checks = Checks { checks: Vec::new() };
     checks.add("settings", true, "complete", "");
-    examine_account(&mut checks, &settings, "broker", &settings.mysql).await;
-    if settings.quota_enforcer.username.is_some() {
-        examine_account(&mut checks, &settings, "quota enforcer", &settings.enforcer_mysql()).await;
+    let enforcer = settings.enforcer_mysql();
+    let shares_an_account = enforcer.username == settings.mysql.username;
+    let who = if shares_an_account && settings.has_enforcer() { "broker and quota enforcer" } else { "broker" };
+    examine_account(&mut checks, &settings, who, &settings.mysql).await;
+    if !shares_an_account {
+        examine_account(&mut checks, &settings, "quota enforcer", &enforcer).await;
     }
     for endpoint in settings.mysql.advertised() {
         let name = format!("{}:{}", endpoint.host, endpoint.port);
@@ -69,8 +72,12 @@ pub(super) async fn run(report: &Report) -> Result<()> {
         output::json(&checks)?;
     } else {
         let word = |ok| if ok { "ok" } else { "wrong" }.to_owned();
-        let rows = checks.checks.into_iter().map(|check| [check.check, word(check.ok), check.found, check.wanted]);
-        output::table(&["check", "", "found", "what would be right"], rows);
+        let rows = checks.checks.iter().map(|check| [check.check.clone(), word(check.ok), check.found.clone()]);
+        output::table(&["check", "", "found"], rows);
+        // below the table, where a long statement can be copied
+        for check in checks.checks.iter().filter(|check| !check.ok) {
+            println!("\n{}: what would be right:\n  {}", check.check, check.wanted);
+        }
     }
     if is_well { Ok(()) } else { Err(Failure::Said) }
 }
@@ -83,11 +90,13 @@ async fn examine_account(checks: &mut Checks, settings: &Settings, who: &str, ac
         database: &settings.mysql.database,
     };
     for node in examine(&Mysql::new(account)).await {
-        examine_node(checks, who, account, &accounts, node);
+        let rights = |info: &ServerInfo| needed(info, &accounts, settings.has_enforcer(), &account.username);
+        examine_node(checks, who, account, rights, node);
     }
 }
 
-fn examine_node(checks: &mut Checks, who: &str, account: &MysqlSettings, accounts: &OperatorAccounts<'_>, node: Examined) {
+/// `rights`: the GRANT statements the account needs on a server.
+fn examine_node(checks: &mut Checks, who: &str, account: &MysqlSettings, rights: impl Fn(&ServerInfo) -> Vec<String>, node: Examined) {
     let at = |what: &str| format!("{who} at {}: {what}", node.node);
     let info = match node.info {
         Ok(info) => info,
@@ -97,13 +106,8 @@ fn examine_node(checks: &mut Checks, who: &str, account: &MysqlSettings, account
         }
     };
     checks.add(at("connection"), true, format!("{} {}", info.dialect.name(), info.version), "");
-    let minimum = match info.dialect {
-        Dialect::MariaDb => (10, 5),
-        Dialect::MySql => (8, 0),
-    };
-    let mut numbers = info.version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    checks.add(at("version"), version >= minimum, &info.version, format!("at least {}.{}", minimum.0, minimum.1));
+    let minimum = info.too_old();
+    checks.add(at("version"), minimum.is_none(), &info.version, minimum.map(|minimum| minimum.to_string()).unwrap_or_default());
     let tls_is_right = node.cipher.is_some() || matches!(account.tls.mode, TlsMode::Disabled | TlsMode::Preferred);
     checks.add(at("TLS"), tls_is_right, node.cipher.unwrap_or_else(|| "none".to_owned()), "a server with a certificate");
     checks.result(at("takes writes"), &node.writable, "read_only off, and on a cluster wsrep_ready on");
@@ -113,7 +117,7 @@ fn examine_node(checks: &mut Checks, who: &str, account: &MysqlSettings, account
         Err(error) => return checks.add(at("rights"), false, error.to_string(), "SHOW GRANTS that answers"),
     };
     let mut is_complete = true;
-    for statement in needed(&info, accounts, &account.username) {
+    for statement in rights(&info) {
         let lacking = Grant::parse(&statement).map(|grant| missing(&grant, &held)).unwrap_or_default();
         if !lacking.is_empty() {
             is_complete = false;

@@ -1,6 +1,6 @@
 //! `migrate`: the broker's own schema.
 
-use super::{Config, Result};
+use super::{Config, Result, output};
 use crate::domain::to_mb;
 use crate::mysql::{Mysql, schema};
 use crate::telemetry;
@@ -8,7 +8,9 @@ use crate::telemetry;
 pub(super) async fn run(config: &Config) -> Result<()> {
     let settings = config.load()?;
     telemetry::init_logs(settings.logging);
+    let waiting = output::waiting("migrating ...");
     let migrated = schema::migrate(&Mysql::new(&settings.mysql), settings.capacity.rules().per_instance).await?;
+    drop(waiting);
     match migrated.applied.as_slice() {
         [] => println!("The schema is up to date."),
         applied => println!("Migrations applied: {}.", applied.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),

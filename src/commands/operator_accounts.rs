@@ -25,9 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         enforcer: (&enforcer.username, &enforcer.password),
         database: &settings.mysql.database,
     };
-    // an account that is named is wanted, whichever process enforces
-    let with_enforcer = settings.quota_enforcer.username.is_some() || settings.quota_enforcer.enabled;
-    for statement in operator_accounts::sql(&arguments.server_version, arguments.partial_revokes, &accounts, with_enforcer) {
+    for statement in operator_accounts::sql(&arguments.server_version, arguments.partial_revokes, &accounts, settings.has_enforcer()) {
         println!("{statement};");
     }
     Ok(())

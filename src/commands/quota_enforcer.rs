@@ -28,7 +28,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<()> {
     let mysql = Mysql::new(&settings.enforcer_mysql());
     let metrics_address = settings.quota_enforcer.metrics_address.clone();
     let settings = SharedSettings::new(arc_swap::ArcSwap::from_pointee(settings));
-    let mut enforcer = Enforcer::new(mysql, settings.clone());
+    let mut enforcer = Enforcer::new(mysql.clone(), settings.clone());
     if arguments.once {
         let report = enforcer.once().await?;
         return show(&report, arguments.json);
@@ -37,11 +37,13 @@ pub(super) async fn run(arguments: &Arguments) -> Result<()> {
     let stopped = serve::stop_signal()?;
     let reloading = reload::on_hangup(arguments.config.config.clone(), settings, None)?;
     let running = tokio::spawn(enforcer.run(stop.clone()));
+    let warning = tokio::spawn(serve::warn_of_an_old_server(mysql));
     tokio::select! {
         () = stopped => {}
         () = reloading => {}
         served = serve_metrics(metrics_address, metrics) => served?,
     }
+    warning.abort();
     stop.cancel();
     running.await.map_err(anyhow::Error::from)?;
     tracing::info!("stopped");

@@ -19,7 +19,9 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<()> {
     let settings = arguments.report.config.load()?;
     telemetry::init_logs(settings.logging);
+    let waiting = output::waiting(if arguments.wait { "waiting until nobody works on anything ..." } else { "comparing ..." });
     let reconciled = capacity::broker(settings).reconcile(arguments.apply, arguments.wait).await?;
+    drop(waiting);
     let is_well = reconciled.found.iter().all(|found| found.action.starts_with("done"));
     if arguments.report.json {
         output::json(&reconciled)?;

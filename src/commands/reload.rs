@@ -30,19 +30,13 @@ pub(super) fn on_hangup(
 
 fn reload(config: &Config, settings: &ArcSwap<Settings>, certificates: Option<&Certificates>) -> Result<()> {
     let mut new = config.load()?;
-    let old = settings.load_full();
-    let fixed = old.fixed_changes(&new);
-    match (&new.server.tls, certificates) {
-        (Some(tls), Some(certificates)) => certificates.reload(tls).map_err(anyhow::Error::from)?,
-        (None, None) => {}
-        _ => tracing::warn!("SIGHUP: turning server.tls on or off needs a restart"),
+    let fixed = new.keep_fixed(&settings.load());
+    // the last thing that can be refused
+    if let (Some(tls), Some(certificates)) = (&new.server.tls, certificates) {
+        certificates.reload(tls).map_err(anyhow::Error::from)?;
     }
     if !fixed.is_empty() {
         tracing::warn!(settings = fixed.join(", "), "SIGHUP: these settings have changed and need a restart");
-        new.server.bind_address.clone_from(&old.server.bind_address);
-        new.server.port = old.server.port;
-        new.mysql = old.mysql.clone();
-        new.logging = old.logging;
     }
     tracing::info!(
         pause = new.quota_enforcer.pause,

@@ -17,6 +17,11 @@ use crate::mysql::{Mysql, schema};
 use crate::settings::{Problem, Problems, ServerTls, SharedSettings};
 use crate::telemetry;
 
+/// How long running requests may go on after SIGTERM, and how long afterwards the audit trail may be written and the enforcer's lease
+/// given back. Together less than the 20 s after which bpm and others kill.
+const DRAIN: Duration = Duration::from_secs(17);
+const LAST: Duration = Duration::from_secs(2);
+
 pub(super) async fn run(config: &Config) -> Result<()> {
     let settings = config.load()?;
     telemetry::init_logs(settings.logging);
@@ -82,6 +87,7 @@ impl Service {
         if current.mysql.migrate {
             spawn(Box::pin(migrate_until_done(mysql.clone(), settings.clone())));
         }
+        spawn(Box::pin(warn_of_an_old_server(mysql.clone())));
         spawn(Box::pin(keep_moving_on(mysql)));
         {
             let broker = broker.clone();
@@ -118,10 +124,16 @@ impl Service {
             done = &mut serving => return Ok(done?),
             () = stopped => {}
         }
-        let (done, ()) = tokio::join!(serving, stopper.stop());
+        let draining = async { tokio::join!(serving, stopper.stop()).0 };
+        let done = tokio::time::timeout(DRAIN, draining).await.unwrap_or_else(|_| {
+            tracing::warn!("some requests have not ended in time; another broker finishes or undoes what they began");
+            Ok(())
+        });
         stop.cancel();
         tasks.close();
-        tasks.wait().await;
+        if tokio::time::timeout(LAST, tasks.wait()).await.is_err() {
+            tracing::warn!("no database to write the end of the audit trail to, or to give the enforcer's lease back");
+        }
         tracing::info!("stopped");
         Ok(done?)
     }
@@ -137,6 +149,20 @@ async fn migrate_until_done(mysql: Mysql, settings: SharedSettings) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Says once, as soon as the server answers, that it is older than this program needs. It is not left alone for that: what it knows
+/// works.
+pub(super) async fn warn_of_an_old_server(mysql: Mysql) {
+    let info = loop {
+        match mysql.info().await {
+            Ok(info) => break info,
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
+    };
+    if let Some(minimum) = info.too_old() {
+        tracing::warn!(server = info.dialect.name(), version = info.version, needed = %minimum, "the database server is too old");
     }
 }
 

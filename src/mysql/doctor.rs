@@ -48,10 +48,10 @@ async fn examine_node(node: &Node, database: &str) -> Examined {
     Examined { node: name, info, cipher: cipher.map(|(_, cipher)| cipher).filter(|cipher| !cipher.is_empty()), writable, schema, grants }
 }
 
-/// The GRANT statements an account of this name needs on this server.
-pub fn needed(info: &ServerInfo, accounts: &OperatorAccounts<'_>, user: &str) -> Vec<String> {
+/// The GRANT statements an account of this name needs on this server; those of the enforcer only `with_enforcer`.
+pub fn needed(info: &ServerInfo, accounts: &OperatorAccounts<'_>, with_enforcer: bool, user: &str) -> Vec<String> {
     let is_for = format!(" TO '{}'@", user.replace('\\', "\\\\").replace('\'', "''"));
-    operator_accounts::sql(&info.version, info.partial_revokes, accounts, true)
+    operator_accounts::sql(&info.version, info.partial_revokes, accounts, with_enforcer)
         .into_iter()
         .filter(|statement| statement.starts_with("GRANT ") && statement.contains(&is_for))
         .collect()

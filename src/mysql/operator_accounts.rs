@@ -11,7 +11,7 @@ use crate::domain::binding::Account;
 use crate::domain::credentials::Endpoint;
 use crate::domain::privileges;
 
-/// What to make.
+/// What to make. Both may be one account, which then gets the rights of both.
 #[derive(Debug)]
 pub struct OperatorAccounts<'a> {
     /// Name and password of the broker's account.
@@ -88,13 +88,18 @@ fn statements(dialect: Dialect, partial_revokes: bool, accounts: &OperatorAccoun
         format!("GRANT SELECT (User, Host) ON mysql.user TO {broker}"),
         format!("GRANT SELECT (User, Host, Db) ON mysql.db TO {broker}"),
     ];
-    let of_enforcer = vec![
-        format!("CREATE USER IF NOT EXISTS {enforcer}"),
-        format!("ALTER USER {enforcer} IDENTIFIED BY {}", password(accounts.enforcer.1)),
+    let mut of_enforcer = Vec::new();
+    if enforcer != broker {
+        of_enforcer.extend([
+            format!("CREATE USER IF NOT EXISTS {enforcer}"),
+            format!("ALTER USER {enforcer} IDENTIFIED BY {}", password(accounts.enforcer.1)),
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {own}.* TO {enforcer}"),
+        ]);
+    }
+    of_enforcer.extend([
         format!("GRANT {rights} ON {plain}.* TO {enforcer} WITH GRANT OPTION"),
-        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {own}.* TO {enforcer}"),
         format!("GRANT SELECT, PROCESS, {connection_admin} ON *.* TO {enforcer}"),
-    ];
+    ]);
     [of_broker, of_enforcer]
 }
 
@@ -118,5 +123,16 @@ mod tests {
                 && mysql.iter().any(|s| s.contains(" ON *.* TO 'broker'@'%' WITH GRANT OPTION"))
         );
         assert!(mysql.iter().all(|s| !s.contains("enforcer")) && mysql.iter().any(|s| s.contains("ON mysql.db TO 'broker'")), "{mysql:#?}");
+    }
+
+    #[test]
+    fn one_account_for_both_is_made_once_and_has_the_rights_of_both() {
+        let password = SecretString::from("p");
+        let accounts = OperatorAccounts { broker: ("both", &password), enforcer: ("both", &password), database: "mysql_broker" };
+        let statements = sql("10.11.14-MariaDB", false, &accounts, true);
+        assert_eq!(statements.iter().filter(|s| !s.starts_with("GRANT") && s.contains("both")).count(), 2, "{statements:#?}");
+        for scope in [r"`cf\_%`.*", "`cf_%`.*", r"`mysql\_broker`.*", "mysql.db", "*.*"] {
+            assert!(statements.iter().any(|s| s.contains(&format!(" ON {scope} TO 'both'@'%'"))), "{scope}: {statements:#?}");
+        }
     }
 }

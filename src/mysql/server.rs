@@ -23,15 +23,50 @@ pub struct ServerInfo {
     pub data_directory: PathBuf,
 }
 
+/// The oldest version of a server that knows every statement this program sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Minimum {
+    /// The version.
+    pub version: [u32; 3],
+    /// What older ones lack, and what for.
+    pub because: &'static str,
+}
+
+impl std::fmt::Display for Minimum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [major, minor, patch] = self.version;
+        write!(f, "at least {major}.{minor}.{patch}: {}", self.because)
+    }
+}
+
+impl ServerInfo {
+    /// What the version should be at least, if it is older.
+    pub fn too_old(&self) -> Option<Minimum> {
+        let minimum = match self.dialect {
+            Dialect::MariaDb => {
+                Minimum { version: [10, 5, 2], because: "older ones have no CONNECTION ADMIN, the right to end other accounts' sessions" }
+            }
+            Dialect::MySql => Minimum {
+                version: [8, 0, 30],
+                because: "older ones have no REVOKE IF EXISTS, with which quotas are enforced, and no innodb_redo_log_capacity, which is \
+                          read to know what can be sold",
+            },
+        };
+        let mut numbers = self.version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
+        (version < minimum.version).then_some(minimum)
+    }
+}
+
 pub(super) async fn info(connection: &mut MySqlConnection) -> Result<ServerInfo> {
     let doing = Error::doing("a look at the server's variables");
     let (version, hostname, datadir): (String, String, String) =
         sqlx::query_as("SELECT @@version, @@hostname, @@datadir").fetch_one(&mut *connection).await.map_err(&doing)?;
     let dialect = Dialect::of_version(&version);
-    let partial_revokes = match dialect {
-        Dialect::MariaDb => false,
-        Dialect::MySql => sqlx::query_scalar::<_, i64>("SELECT @@partial_revokes").fetch_one(connection).await.map_err(&doing)? != 0,
-    };
+    // MariaDB has no such variable, nor have versions of MySQL that are too old: whoever asks hears of those by their version
+    let partial_revokes: Option<(String, String)> =
+        sqlx::query_as("SHOW VARIABLES LIKE 'partial_revokes'").fetch_optional(connection).await.map_err(&doing)?;
+    let partial_revokes = partial_revokes.is_some_and(|(_, value)| value == "ON");
     Ok(ServerInfo { dialect, version, partial_revokes, hostname, data_directory: PathBuf::from(datadir) })
 }
 
@@ -70,4 +105,27 @@ pub async fn figures(mysql: &Mysql) -> Result<ServerFigures> {
             Ok(ServerFigures { mariadb: dialect == Dialect::MariaDb, redo_bytes, log_bin: log_bin != 0 })
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_are_too_old() {
+        let minimum = |version: &str| {
+            let (dialect, version) = (Dialect::of_version(version), version.to_owned());
+            let info = ServerInfo { dialect, version, partial_revokes: false, hostname: String::new(), data_directory: PathBuf::new() };
+            info.too_old().map(|minimum| minimum.version)
+        };
+        for enough in ["10.5.2-MariaDB", "10.11.14-MariaDB-0+deb12u2", "11.0.1-MariaDB", "8.0.30", "8.0.36-28.1", "8.4.0", "9.7.4-2"] {
+            assert_eq!(minimum(enough), None, "{enough}");
+        }
+        for old in ["10.1.48-MariaDB", "10.5.1-MariaDB"] {
+            assert_eq!(minimum(old), Some([10, 5, 2]), "{old}");
+        }
+        for old in ["5.7.44-48", "8.0.29", "8.0", "nothing"] {
+            assert_eq!(minimum(old), Some([8, 0, 30]), "{old}");
+        }
+    }
 }

@@ -129,6 +129,7 @@ impl Settings {
         settings.mysql.check(&mut problems);
         settings.capacity.check(&mut problems);
         settings.quota_enforcer.check(&mut problems);
+        settings.check_accounts(&mut problems);
         settings.bindings.check(&mut problems);
         settings.audit.check(&mut problems);
         for (path, text) in settings.catalog.problems() {
@@ -152,6 +153,7 @@ impl Settings {
         };
         settings.mysql.check(&mut problems);
         settings.quota_enforcer.check(&mut problems);
+        settings.check_accounts(&mut problems);
         if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
@@ -176,19 +178,30 @@ impl Settings {
         users
     }
 
-    /// What a reload with these new settings would have to leave as it is: key paths.
-    pub fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
-        let mut changed = Vec::new();
-        if (&self.server.bind_address, self.server.port) != (&new.server.bind_address, new.server.port) {
-            changed.push("server.bind_address and server.port");
-        }
-        if !self.mysql.is_same_server(&new.mysql) {
-            changed.push("mysql");
-        }
-        if self.logging != new.logging {
+    /// Whether anybody enforces quotas, as far as these settings say: inside `serve`, or a process of its own whose account is named.
+    pub fn has_enforcer(&self) -> bool {
+        self.quota_enforcer.enabled || self.quota_enforcer.username.is_some()
+    }
+
+    /// Takes over from the settings in force what a process cannot change while it runs, and names what was to be another: key paths.
+    pub fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
+        let mut changed = self.server.keep_fixed(&old.server);
+        changed.extend(self.mysql.keep_fixed(&old.mysql));
+        changed.extend(self.quota_enforcer.keep_fixed(&old.quota_enforcer));
+        if self.logging != old.logging {
             changed.push("logging");
+            self.logging = old.logging;
         }
         changed
+    }
+
+    /// One account has one password.
+    fn check_accounts(&self, problems: &mut Problems) {
+        use secrecy::ExposeSecret as _;
+        let enforcer = self.enforcer_mysql();
+        if enforcer.username == self.mysql.username && enforcer.password.expose_secret() != self.mysql.password.expose_secret() {
+            problems.add("quota_enforcer.password", "is not mysql.password, and both are of one account: the usernames are the same");
+        }
     }
 }
 

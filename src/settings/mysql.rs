@@ -85,15 +85,21 @@ impl MysqlSettings {
         hosts.iter().filter_map(|host| parse(host, self.port)).collect()
     }
 
-    /// Whether the same server and account are meant.
-    pub(super) fn is_same_server(&self, other: &Self) -> bool {
-        self.hosts == other.hosts
-            && self.port == other.port
-            && self.username == other.username
-            && self.password.expose_secret() == other.password.expose_secret()
-            && self.database == other.database
-            && self.max_connections == other.max_connections
-            && self.tls == other.tls
+    /// See [`super::Settings::keep_fixed`]: connections are made once. What bindings carry may change.
+    pub(super) fn keep_fixed(&mut self, old: &Self) -> Option<&'static str> {
+        let is_same = self.hosts == old.hosts
+            && self.port == old.port
+            && self.username == old.username
+            && self.password.expose_secret() == old.password.expose_secret()
+            && self.database == old.database
+            && self.max_connections == old.max_connections
+            && self.tls == old.tls;
+        if is_same {
+            return None;
+        }
+        let advertised_hosts = std::mem::take(&mut self.advertised_hosts);
+        *self = Self { advertised_hosts, ..old.clone() };
+        Some("mysql")
     }
 
     pub(super) fn check(&mut self, problems: &mut Problems) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{Problems, secret};
@@ -46,6 +46,25 @@ impl QuotaEnforcerSettings {
         Rules { minimum_dwell: Duration::from_secs_f64(self.minimum_dwell), restore_below: self.restore_below }
     }
 
+    /// See [`super::Settings::keep_fixed`].
+    pub(super) fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        if self.enabled != old.enabled {
+            changed.push("quota_enforcer.enabled");
+            self.enabled = old.enabled;
+        }
+        if self.username != old.username || self.password.expose_secret() != old.password.expose_secret() {
+            changed.push("quota_enforcer.username and quota_enforcer.password");
+            self.username.clone_from(&old.username);
+            self.password = old.password.clone();
+        }
+        if self.metrics_address != old.metrics_address {
+            changed.push("quota_enforcer.metrics_address");
+            self.metrics_address.clone_from(&old.metrics_address);
+        }
+        changed
+    }
+
     pub(super) fn check(&mut self, problems: &mut Problems) {
         match &self.username {
             Some(username) => {
@@ -53,7 +72,6 @@ impl QuotaEnforcerSettings {
                 secret::resolve(&mut self.password, self.password_file.as_deref(), "quota_enforcer.password", problems);
             }
             None => {
-                use secrecy::ExposeSecret as _;
                 if self.password_file.is_some() || !self.password.expose_secret().is_empty() {
                     problems.add("quota_enforcer.username", "is required beside quota_enforcer.password");
                 }

@@ -73,6 +73,26 @@ impl ServerSettings {
         Duration::from_secs_f64(self.operation_lease)
     }
 
+    /// See [`super::Settings::keep_fixed`].
+    pub(super) fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        if (&self.bind_address, self.port) != (&old.bind_address, old.port) {
+            changed.push("server.bind_address and server.port");
+            self.bind_address.clone_from(&old.bind_address);
+            self.port = old.port;
+        }
+        // other certificates are no other listener
+        if self.tls.is_some() != old.tls.is_some() {
+            changed.push("server.tls");
+            self.tls.clone_from(&old.tls);
+        }
+        if self.max_operations != old.max_operations {
+            changed.push("server.max_operations");
+            self.max_operations = old.max_operations;
+        }
+        changed
+    }
+
     pub(super) fn check(&mut self, problems: &mut Problems) {
         if self.bind_address.parse::<std::net::IpAddr>().is_err() {
             problems.add("server.bind_address", "must be an IP address such as 0.0.0.0 or ::");

@@ -157,6 +157,29 @@ fn accounts_need_no_other_section() {
     assert_eq!(Settings::load_accounts(Some(&file), []).unwrap_err().0[0].path, "mysql.password");
 }
 
+#[test]
+fn one_account_has_one_password() {
+    let with = |enforcer: &str| problems(&format!("{GOOD}quota_enforcer: {{username: broker, password: {enforcer}}}\n"), &[]);
+    assert_eq!(with("\"true\""), Vec::<String>::new());
+    let found = with("other").join("\n");
+    assert!(found.starts_with("quota_enforcer.password: is not mysql.password") && !found.contains("other"), "{found}");
+}
+
+#[test]
+fn a_running_process_keeps_what_it_cannot_change() {
+    let old = load_with(GOOD, &[]).unwrap();
+    let enforcer = [("CF_MYSQL_BROKER__QUOTA_ENFORCER__USERNAME", "e"), ("CF_MYSQL_BROKER__QUOTA_ENFORCER__PASSWORD", "p")];
+    let changed =
+        [("CF_MYSQL_BROKER__MYSQL__DATABASE", "other"), ("CF_MYSQL_BROKER__MYSQL__ADVERTISED_HOSTS", "apps"), enforcer[0], enforcer[1]];
+    let mut new = load_with(GOOD, &changed).unwrap();
+    assert_eq!(new.keep_fixed(&old), ["mysql", "quota_enforcer.username and quota_enforcer.password"]);
+    assert_eq!((new.mysql.database.as_str(), new.mysql.advertised()[0].host.as_str()), ("mysql_broker", "apps"));
+    assert_eq!((new.quota_enforcer.username.as_deref(), new.ignored_users()), (None, old.ignored_users()));
+    assert_eq!(new.keep_fixed(&old), Vec::<&str>::new(), "nothing is left to keep");
+    let mut same = load_with(GOOD, &[("CF_MYSQL_BROKER__QUOTA_ENFORCER__PAUSE", "9")]).unwrap();
+    assert_eq!((same.keep_fixed(&old), same.quota_enforcer.pause().as_secs()), (vec![], 9));
+}
+
 const APPLICATION: (&str, &str) = ("VCAP_APPLICATION", r#"{"application_uris": ["p-mysql.apps.example.com/path"]}"#);
 
 fn vcap(services: &str) -> [(&str, &str); 3] {

@@ -90,9 +90,15 @@ fn every_lint_finds_its_mistake() {
 }
 
 #[test]
-fn the_scripts_of_these_tests_pass_shellcheck() {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
-    let own = ["install-bosh-test-tools", "test-bosh-packaging"].map(|name| scripts.join(name));
-    let output = run(Command::new("shellcheck").args(own));
+fn the_projects_own_scripts_pass_shellcheck() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_bash = |path: &std::path::PathBuf| {
+        path.is_file() && std::fs::read_to_string(path).is_ok_and(|text| text.lines().next().is_some_and(|line| line.contains("bash")))
+    };
+    let folders = ["scripts", "scripts/lib", ".ci"].map(|folder| root.join(folder));
+    let scripts: Vec<_> =
+        folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).filter(is_bash).collect();
+    assert!(scripts.iter().any(|path| path.ends_with("scripts/lib/distribution")), "{scripts:?}");
+    let output = run(Command::new("shellcheck").arg("--external-sources").args(&scripts));
     assert!(output.status.success(), "{}", text(&output.stdout));
 }

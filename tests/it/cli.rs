@@ -100,3 +100,98 @@ async fn figures_are_read_from_the_server() {
     assert_eq!((&overhead["redo"], &overhead["gcache"]), (&json!(redo), &json!(12.0)));
     assert_eq!(overhead["fixed"], if crate::support::is_mariadb() { 35.0 } else { 100.0 });
 }
+
+/// The keys of an object.
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value.as_object().unwrap_or_else(|| panic!("{value} is an object")).keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn json_of(bed: &Bed, arguments: &[&str]) -> Value {
+    let (_, stdout, stderr) = with_config(bed, arguments);
+    assert_eq!(stdout.lines().count(), 1, "one line: {stdout} {stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout} {stderr}"))
+}
+
+/// Scripts rely on these names; docs/operations.md lists them.
+#[tokio::test]
+async fn the_fields_of_every_report_are_the_promised_ones() {
+    let bed = Bed::new().await;
+    bed.osb().provision("i1").await.expect(201);
+
+    let capacity = json_of(&bed, &["capacity", "--json"]);
+    let fields = ["free_mb", "instances", "overhead", "overhead_mb", "persistent_disk_mb", "plans", "real_disk", "reserved_mb"];
+    assert_eq!(keys(&capacity), fields);
+    assert_eq!(keys(&capacity["overhead"]), ["binlog", "configured", "gcache"]);
+    assert_eq!(keys(&capacity["plans"][0]), ["instances", "plan", "plan_id", "reserved_mb", "still_fit"]);
+    assert_eq!(keys(&capacity["real_disk"]), ["free_mb", "total_mb"]);
+
+    let instance = ["bindings", "created_at", "database", "id", "max_storage_mb", "plan", "quota_state", "state", "usage_mb"];
+    assert_eq!(keys(&json_of(&bed, &["instances", "list", "--json"])[0]), instance);
+    assert_eq!(keys(&json_of(&bed, &["instances", "--json"])[0]), instance);
+    assert_eq!(keys(&json_of(&bed, &["instances", "show", "i1", "--json"])), instance);
+
+    let pass = json_of(&bed, &["quota-enforcer", "--once", "--json"]);
+    let fields = [
+        "databases",
+        "failures",
+        "milliseconds",
+        "over",
+        "reformers",
+        "restored",
+        "revoked",
+        "rows",
+        "scanned",
+        "sessions_ended",
+        "suspects",
+        "violators",
+        "warned",
+    ];
+    assert_eq!(keys(&pass), fields);
+    assert_eq!((keys(&pass["milliseconds"]), keys(&pass["rows"])), (vec!["screen", "suspects"], vec!["screen", "suspects"]));
+
+    bed.execute("UPDATE capacity SET reserved_bytes = reserved_bytes + 1").await;
+    let reconciled = json_of(&bed, &["reconcile", "--json"]);
+    assert_eq!((keys(&reconciled), keys(&reconciled["found"][0])), (vec!["applied", "found"], vec!["action", "kind", "name"]));
+
+    let checks = json_of(&bed, &["doctor", "--json"]);
+    assert_eq!((keys(&checks), keys(&checks["checks"][0])), (vec!["checks"], vec!["check", "found", "ok", "wanted"]));
+
+    let reclaimed = json_of(&bed, &["reclaim", "i1", "--json"]);
+    assert_eq!(keys(&reclaimed), ["after_mb", "before_mb", "database", "id", "tables"]);
+
+    let entries = crate::support::eventually("the trail is written", async || {
+        Some(json_of(&bed, &["audit", "--json"])).filter(|entries| entries.as_array().is_some_and(|entries| !entries.is_empty()))
+    });
+    let fields = ["at", "binding", "identity", "instance", "outcome", "platform", "request_identity", "status", "verb"];
+    assert_eq!(keys(&entries.await[0]), fields);
+}
+
+/// What a process cannot change while it runs is named and stays; what stands beside it in the same file counts all the same.
+#[tokio::test]
+async fn a_reload_names_what_takes_a_restart() {
+    let mut bed = Bed::alone().await;
+    bed.osb().provision("i1").await.expect(201);
+    bed.change_settings(&json!({
+        "server": {"port": 1, "max_operations": 7},
+        "mysql": {"hosts": ["127.0.0.1:1"], "advertised_hosts": ["apps.example.com:3307"]},
+        "quota_enforcer": {"enabled": true, "password": "another"},
+        "logging": {"level": "error"},
+    }));
+    bed.brokers[0].signal(rustix::process::Signal::HUP);
+    let named = bed.brokers[0]
+        .wait_for("what needs a restart", |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["message"].as_str()?.contains("need a restart").then(|| line["settings"].as_str().unwrap_or_default().to_owned())
+        })
+        .await;
+    assert_eq!(
+        named,
+        "server.bind_address and server.port, server.max_operations, mysql, quota_enforcer.enabled, \
+         quota_enforcer.username and quota_enforcer.password, logging"
+    );
+    bed.brokers[0].wait_for("the rest is in force", |line| line.contains("new settings are in force").then_some(())).await;
+    let bound = bed.osb().bind("i1", "b1").await.expect(201);
+    assert_eq!((&bound["credentials"]["hostname"], &bound["credentials"]["port"]), (&json!("apps.example.com"), &json!(3307)));
+}

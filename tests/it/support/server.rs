@@ -94,7 +94,7 @@ pub fn shared_server() -> &'static TestServer {
         // a runtime of its own: the first test's ends with that test
         let server = std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async { if is_galera() { cluster().await } else { start(false).await } })
+            runtime.block_on(async { if is_galera() { cluster().await } else { start(false, &[]).await } })
         });
         let server = server.join().expect("a server");
         eprintln!("suite: {} {}, nodes: {}", server.process.flavor(), server.process.version(), 1 + server.others.len());
@@ -104,12 +104,18 @@ pub fn shared_server() -> &'static TestServer {
 
 /// A server for one test that stops, freezes or kills it: always a single one.
 pub async fn own_server() -> TestServer {
-    start(true).await
+    start(true, &[]).await
 }
 
-async fn start(durable: bool) -> TestServer {
+/// As [`own_server`], with more arguments.
+pub async fn start_with(arguments: &[&str]) -> TestServer {
+    start(true, arguments).await
+}
+
+async fn start(durable: bool, arguments: &[&str]) -> TestServer {
     let root_password = cf_mysql_broker::domain::names::random_hex(8);
-    let options = Options { durable, extra_args: vec!["--max-connections=1000".to_owned()], ..options(&root_password) };
+    let extra_args = ["--max-connections=1000"].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+    let options = Options { durable, extra_args, ..options(&root_password) };
     let process = LocalServer::start(&program(), options).await.unwrap_or_else(|error| panic!("{error}"));
     TestServer { endpoint: endpoint(&process), root_password, process, others: Vec::new() }
 }
