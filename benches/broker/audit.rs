@@ -40,8 +40,8 @@ pub async fn audit(rig: &Rig, broker: &Target, raw: &Target) -> BTreeMap<&'stati
             execute(&mut root, "TRUNCATE TABLE mysql.general_log").await;
             execute(&mut root, "SET GLOBAL general_log = ON").await;
             target.once(verb, subject).await;
-            // a connection goes back to its pool after the answer
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            // the audit trail is written behind the answer
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             execute(&mut root, "SET GLOBAL general_log = OFF").await;
             both.push(sent(&mut root).await);
         }

@@ -32,7 +32,7 @@ impl Verb {
         }
     }
 
-    fn expected(self) -> u16 {
+    pub fn expected(self) -> u16 {
         match self {
             Self::Provision | Self::Bind => 201,
             Self::Unbind | Self::Deprovision => 200,

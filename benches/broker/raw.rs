@@ -8,8 +8,8 @@ use cf_mysql_broker::domain::credentials::Endpoint;
 use cf_mysql_broker::domain::names::{new_account_name, new_database_name, random_hex};
 use cf_mysql_broker::domain::{ids::InstanceId, privileges};
 use sqlx::mysql::{MySqlConnectOptions, MySqlQueryResult, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, Row as _};
-use tokio::sync::Mutex;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, MySqlConnection, QueryBuilder, Row as _};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::load::{Subject, Verb};
 use crate::rig::{CONNECTION_LIMIT, CONTEXT, LEASE, ORGANIZATION, PLAN, PLAN_BYTES, PLAN_MB, SERVICE, SPACE};
@@ -23,7 +23,12 @@ pub struct Raw {
     idle: Mutex<Vec<MySqlConnection>>,
     /// Transactions that were sent again after a deadlock.
     pub retries: AtomicU64,
+    /// What is done, for the audit trail.
+    trail: mpsc::UnboundedSender<Done>,
 }
+
+/// A verb that came to its end: verb, instance, binding.
+type Done = (Verb, String, String);
 
 /// A transaction again after a deadlock or a lock that was waited for too long, after a pause, as the broker does it.
 macro_rules! repeat {
@@ -37,6 +42,15 @@ macro_rules! repeat {
                 done => break done,
             }
         }
+    };
+}
+
+macro_rules! select_binding {
+    () => {
+        "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, \
+         b.secret_id, b.salt, b.state, b.op_id, b.predecessor_guid, b.is_expired OR COALESCE(b.expires_at <= UTC_TIMESTAMP(6), 0) AS is_expired, \
+         DATE_FORMAT(b.expires_at, '%Y-%m-%dT%H:%i:%s.0Z') AS expires_at, DATE_FORMAT(b.renew_before, '%Y-%m-%dT%H:%i:%s.0Z') AS renew_before, \
+         COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b "
     };
 }
 
@@ -55,7 +69,9 @@ impl Raw {
             .database(database)
             .pipes_as_concat(false)
             .disable_statement_logging();
-        Self { options, mariadb, sellable_bytes, idle: Mutex::default(), retries: AtomicU64::new(0) }
+        let (trail, done) = mpsc::unbounded_channel();
+        tokio::spawn(keep_auditing(options.clone(), done));
+        Self { options, mariadb, sellable_bytes, idle: Mutex::default(), retries: AtomicU64::new(0), trail }
     }
 
     /// A connection as a client of this side keeps it, with the settings of the broker's sessions.
@@ -63,16 +79,7 @@ impl Raw {
         if let Some(connection) = self.idle.lock().await.pop() {
             return connection;
         }
-        let mut connection = self.options.connect().await.expect("a connection");
-        connection
-            .execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
-            .await
-            .expect("a setting");
-        // one of them is unknown to each server
-        for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {
-            let _ = connection.execute(setting).await;
-        }
-        connection
+        connect(&self.options).await
     }
 
     pub async fn give_back(&self, connection: MySqlConnection) {
@@ -87,6 +94,8 @@ impl Raw {
             Verb::Deprovision => self.deprovision(connection, &subject.instance).await,
         };
         done.unwrap_or_else(|error| panic!("{verb:?}, raw: {error}"));
+        let binding = if matches!(verb, Verb::Bind | Verb::Unbind) { subject.binding.clone() } else { String::new() };
+        self.trail.send((verb, subject.instance.clone(), binding)).expect("somebody who writes the audit trail");
     }
 
     async fn provision(&self, connection: &mut MySqlConnection, id: &str) -> sqlx::Result<()> {
@@ -189,11 +198,29 @@ impl Raw {
         .execute(&mut *connection)
         .await?;
         assert_eq!(claimed.rows_affected(), 1, "not claimed");
+        let definer = format!("{user}@%");
+        let found: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = ? AND DEFINER = ?) \
+             OR EXISTS (SELECT 1 FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ? AND DEFINER = ?) \
+             OR EXISTS (SELECT 1 FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND DEFINER = ?) \
+             OR EXISTS (SELECT 1 FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ? AND DEFINER = ?)",
+        )
+        .bind(&database)
+        .bind(&definer)
+        .bind(&database)
+        .bind(&definer)
+        .bind(&database)
+        .bind(&definer)
+        .bind(&database)
+        .bind(&definer)
+        .fetch_one(&mut *connection)
+        .await?;
+        assert_eq!(found, 0, "it is the definer of something");
         text(connection, format!("DROP USER IF EXISTS '{user}'@'%'")).await?;
         let sessions: Vec<(u64, String)> =
             sqlx::query_as("SELECT CAST(ID AS UNSIGNED), USER FROM information_schema.PROCESSLIST").fetch_all(&mut *connection).await?;
         assert!(sessions.iter().all(|(_, other)| *other != user), "somebody uses the account");
-        repeat!(self, delete_binding(connection, row, &op, &database, &user))
+        repeat!(self, delete_binding(connection, row, &op, &database, &user, (instance, id)))
     }
 
     async fn deprovision(&self, connection: &mut MySqlConnection, id: &str) -> sqlx::Result<()> {
@@ -202,19 +229,24 @@ impl Raw {
         let op = random_hex(16);
         let claimed = repeat!(self, claim(connection, row, &op))?;
         assert_eq!(claimed.rows_affected(), 1, "not claimed");
-        for _ in 0..2 {
-            let bindings = sqlx::query(
-                "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, \
-                 b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b \
-                 WHERE b.service_instance_id = ? ORDER BY b.id",
-            )
+        let bindings = sqlx::query(concat!(select_binding!(), "WHERE b.service_instance_id = ? ORDER BY b.id"))
             .bind(row)
             .fetch_all(&mut *connection)
             .await?;
-            assert!(bindings.is_empty(), "it is bound");
-        }
+        assert!(bindings.is_empty(), "it is bound");
+        let retired = sqlx::query("SELECT username, host FROM retired_accounts WHERE service_instance_id = ?")
+            .bind(row)
+            .fetch_all(&mut *connection)
+            .await?;
+        assert!(retired.is_empty(), "an account of it is retired");
+        let tables =
+            sqlx::query("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'")
+                .bind(&database)
+                .fetch_all(&mut *connection)
+                .await?;
+        assert!(tables.is_empty(), "it has tables");
         text(connection, format!("DROP DATABASE IF EXISTS `{database}`")).await?;
-        repeat!(self, release(connection, row, &op, &database))
+        repeat!(self, release(connection, row, &op, &database, id))
     }
 }
 
@@ -222,8 +254,9 @@ async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &st
     let mut transaction = connection.begin().await?;
     let row = sqlx::query(
         "INSERT INTO service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, parameters, read_only, username, host, \
-         secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+         secret_id, salt, predecessor_guid, expires_at, renew_before, state, op_id, lease_until, created_at, updated_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP() + INTERVAL ? SECOND, UTC_TIMESTAMP() + INTERVAL ? SECOND, 'creating', ?, \
+         UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
     )
     .bind(instance_row)
     .bind(id)
@@ -236,6 +269,9 @@ async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &st
     .bind("%")
     .bind("first")
     .bind(salt)
+    .bind(None::<String>)
+    .bind(None::<u64>)
+    .bind(None::<u64>)
     .bind(op)
     .bind(LEASE)
     .execute(&mut *transaction)
@@ -250,17 +286,44 @@ async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &st
     Ok(row)
 }
 
-async fn delete_binding(connection: &mut MySqlConnection, row: i64, op: &str, database: &str, user: &str) -> sqlx::Result<()> {
+async fn delete_binding(
+    connection: &mut MySqlConnection,
+    row: i64,
+    op: &str,
+    database: &str,
+    user: &str,
+    (instance, binding): (&str, &str),
+) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     let gone = sqlx::query("DELETE FROM service_bindings WHERE id = ? AND op_id = ?").bind(row).bind(op).execute(&mut *transaction).await?;
     assert_eq!(gone.rows_affected(), 1, "not deleted");
-    sqlx::query("DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ?")
-        .bind(database)
-        .bind(user)
-        .bind("%")
-        .execute(&mut *transaction)
-        .await?;
+    for forget in [
+        "DELETE FROM quota_revocations WHERE db_name = ? AND username = ? AND host = ? \
+         AND NOT EXISTS (SELECT 1 FROM retired_accounts WHERE username = ? AND host = ?)",
+        "DELETE FROM quota_object_revocations WHERE db_name = ? AND username = ? AND host = ? \
+         AND NOT EXISTS (SELECT 1 FROM retired_accounts WHERE username = ? AND host = ?)",
+    ] {
+        sqlx::query(forget).bind(database).bind(user).bind("%").bind(user).bind("%").execute(&mut *transaction).await?;
+    }
+    note(&mut transaction, instance, binding, "unbind", "The service binding is deleted.").await?;
     transaction.commit().await
+}
+
+/// What is remembered of an operation whose row is gone.
+async fn note(connection: &mut MySqlConnection, instance: &str, binding: &str, kind: &str, description: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "REPLACE INTO last_operations (instance_guid, binding_guid, kind, succeeded, description, update_repeatable, ended_at) \
+         VALUES (?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))",
+    )
+    .bind(instance)
+    .bind(binding)
+    .bind(kind)
+    .bind(true)
+    .bind(description)
+    .bind(false)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn claim(connection: &mut MySqlConnection, row: i32, op: &str) -> sqlx::Result<MySqlQueryResult> {
@@ -279,7 +342,7 @@ async fn claim(connection: &mut MySqlConnection, row: i32, op: &str) -> sqlx::Re
         .await
 }
 
-async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database: &str) -> sqlx::Result<()> {
+async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database: &str, id: &str) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     let reserved: u64 = sqlx::query_scalar("SELECT reserved_bytes FROM service_instances WHERE id = ? AND op_id = ? FOR UPDATE")
         .bind(row)
@@ -287,9 +350,15 @@ async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database:
         .fetch_one(&mut *transaction)
         .await?;
     sqlx::query("DELETE FROM service_instances WHERE id = ? AND op_id = ?").bind(row).bind(op).execute(&mut *transaction).await?;
-    for forget in ["DELETE FROM quota_revocations WHERE db_name = ?", "DELETE FROM quota_violations WHERE db_name = ?"] {
+    for forget in [
+        "DELETE FROM quota_revocations WHERE db_name = ?",
+        "DELETE FROM quota_object_revocations WHERE db_name = ?",
+        "DELETE FROM quota_violations WHERE db_name = ?",
+        "DELETE FROM quota_warnings WHERE db_name = ?",
+    ] {
         sqlx::query(forget).bind(database).execute(&mut *transaction).await?;
     }
+    note(&mut transaction, id, "", "deprovision", "The service instance is deleted.").await?;
     sqlx::query("UPDATE capacity SET reserved_bytes = IF(reserved_bytes >= ?, reserved_bytes - ?, 0) WHERE id = 1")
         .bind(reserved)
         .bind(reserved)
@@ -310,15 +379,56 @@ async fn find_instance(connection: &mut MySqlConnection, id: &str) -> sqlx::Resu
 }
 
 async fn find_binding(connection: &mut MySqlConnection, instance: &str, id: &str) -> sqlx::Result<Option<MySqlRow>> {
-    sqlx::query(
-        "SELECT b.id, b.service_instance_id, b.guid, b.service_guid, b.plan_guid, b.app_guid, b.parameters, b.read_only, b.username, b.host, \
-         b.secret_id, b.salt, b.state, b.op_id, COALESCE(b.lease_until > UTC_TIMESTAMP(6), 0) AS lease_live FROM service_bindings b \
-         JOIN service_instances i ON i.id = b.service_instance_id WHERE i.guid = ? AND b.guid = ?",
-    )
-    .bind(instance)
-    .bind(id)
-    .fetch_optional(connection)
-    .await
+    sqlx::query(concat!(select_binding!(), "JOIN service_instances i ON i.id = b.service_instance_id WHERE i.guid = ? AND b.guid = ?"))
+        .bind(instance)
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+}
+
+/// With the settings of the broker's sessions.
+async fn connect(options: &MySqlConnectOptions) -> MySqlConnection {
+    let mut connection = options.connect().await.expect("a connection");
+    connection
+        .execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
+        .await
+        .expect("a setting");
+    // one of them is unknown to each server
+    for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {
+        let _ = connection.execute(setting).await;
+    }
+    connection
+}
+
+/// The audit trail as the broker writes it: what was gathered in a tenth of a second, in one statement.
+async fn keep_auditing(options: MySqlConnectOptions, mut done: mpsc::UnboundedReceiver<Done>) {
+    const AT_ONCE: usize = 200;
+    let (mut connection, mut entries) = (connect(&options).await, Vec::with_capacity(AT_ONCE));
+    while done.recv_many(&mut entries, AT_ONCE).await > 0 {
+        if entries.len() < AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while entries.len() < AT_ONCE
+                && let Ok(entry) = done.try_recv()
+            {
+                entries.push(entry);
+            }
+        }
+        let mut query = QueryBuilder::new(
+            "INSERT INTO audit_trail (at, verb, instance_guid, binding_guid, status, outcome, platform, identity, request_identity) ",
+        );
+        query.push_values(entries.drain(..), |mut row, (verb, instance, binding)| {
+            row.push("UTC_TIMESTAMP(6)")
+                .push_bind(verb.name())
+                .push_bind(instance)
+                .push_bind(binding)
+                .push_bind(verb.expected())
+                .push_bind("ok")
+                .push_bind("")
+                .push_bind("")
+                .push_bind(uuid::Uuid::new_v4().to_string());
+        });
+        query.build().persistent(false).execute(&mut connection).await.expect("entries of the audit trail");
+    }
 }
 
 /// As the broker sends DDL: as text, never prepared.

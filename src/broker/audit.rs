@@ -14,6 +14,8 @@ pub use crate::mysql::audit_trail::Entry;
 const WAITING: usize = 10_000;
 /// Entries written at once.
 const AT_ONCE: usize = 200;
+/// How long entries are gathered while there are fewer: ten statements a second, however many requests.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What waits to be written.
 pub(super) struct Audit {
@@ -25,6 +27,18 @@ impl Default for Audit {
     fn default() -> Self {
         let (send, receive) = mpsc::channel(WAITING);
         Self { send, receive: Mutex::new(receive) }
+    }
+}
+
+/// Waits for an entry, and a little longer for others, unless there is enough to do at once.
+async fn gather(receive: &mut mpsc::Receiver<Entry>, entries: &mut Vec<Entry>) {
+    if receive.recv_many(entries, AT_ONCE).await < AT_ONCE {
+        tokio::time::sleep(GATHER).await;
+        while entries.len() < AT_ONCE
+            && let Ok(entry) = receive.try_recv()
+        {
+            entries.push(entry);
+        }
     }
 }
 
@@ -43,7 +57,7 @@ impl Broker {
         let mut entries = Vec::with_capacity(AT_ONCE);
         loop {
             tokio::select! {
-                _ = receive.recv_many(&mut entries, AT_ONCE) => {}
+                () = gather(&mut receive, &mut entries) => {}
                 () = stop.cancelled() => {
                     while let Ok(entry) = receive.try_recv() {
                         entries.push(entry);

@@ -3,6 +3,7 @@
 //! actix worker, because those end at SIGTERM before their tasks do. Reads go the same way: a connection of the pool belongs to the
 //! runtime that opened it, and must outlive the workers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub struct ToTheEnd {
 
 type Answer<T> = Result<T, OsbError>;
 
+/// Work on the heap from the beginning: a verb's future has 20 KB, which would be moved along with every future around it.
+type Work<T> = Pin<Box<dyn Future<Output = Answer<T>> + Send>>;
+
 impl ToTheEnd {
     /// Must be called on the main runtime. `at_once`: more operations than these are refused with 429.
     pub(super) fn new(at_once: usize) -> Self {
@@ -35,24 +39,23 @@ impl ToTheEnd {
     ///
     /// # Errors
     /// The work's own; 429 when too much runs, 500 when it panicked, 503 when it takes too long (it goes on then).
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<T> {
-        tokio::time::timeout(ANSWER_WITHIN, self.spawn(work)?).await.map_or(Err(OsbError::TakesTooLong), joined)
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> impl Future<Output = Answer<T>> {
+        self.wait_for(Box::pin(work))
     }
 
     /// As [`ToTheEnd::run`]; work that takes too long learns that it is not wanted any more, and undoes itself.
     ///
     /// # Errors
     /// As [`ToTheEnd::run`].
-    pub(super) async fn run_or_give_up<T: Send + 'static>(
+    pub(super) fn run_or_give_up<T: Send + 'static>(
         &self,
         work: impl Future<Output = Answer<T>> + Send + 'static,
         progress: &Progress,
-    ) -> Answer<T> {
-        let answer = self.run(work).await;
-        if matches!(answer, Err(OsbError::TakesTooLong)) {
-            progress.give_up();
-        }
-        answer
+    ) -> impl Future<Output = Answer<T>> {
+        self.wait_or_give_up(Box::pin(work), progress)
     }
 
     /// Runs `work`; when the platform accepts that, waits only `wait` after everything that can be refused has been checked,
@@ -60,14 +63,30 @@ impl ToTheEnd {
     ///
     /// # Errors
     /// As [`ToTheEnd::run_or_give_up`].
-    pub(super) async fn run_or_leave<T: Send + 'static>(
+    pub(super) fn run_or_leave<T: Send + 'static>(
         &self,
         work: impl Future<Output = Answer<T>> + Send + 'static,
         progress: &Progress,
         wait: Duration,
-    ) -> Answer<Option<T>> {
+    ) -> impl Future<Output = Answer<Option<T>>> {
+        self.wait_or_leave(Box::pin(work), progress, wait)
+    }
+
+    async fn wait_for<T: Send + 'static>(&self, work: Work<T>) -> Answer<T> {
+        tokio::time::timeout(ANSWER_WITHIN, self.spawn(work)?).await.map_or(Err(OsbError::TakesTooLong), joined)
+    }
+
+    async fn wait_or_give_up<T: Send + 'static>(&self, work: Work<T>, progress: &Progress) -> Answer<T> {
+        let answer = self.wait_for(work).await;
+        if matches!(answer, Err(OsbError::TakesTooLong)) {
+            progress.give_up();
+        }
+        answer
+    }
+
+    async fn wait_or_leave<T: Send + 'static>(&self, work: Work<T>, progress: &Progress, wait: Duration) -> Answer<Option<T>> {
         if !progress.accepts_incomplete() {
-            return self.run_or_give_up(work, progress).await.map(Some);
+            return self.wait_or_give_up(work, progress).await.map(Some);
         }
         let mut task = self.spawn(work)?;
         let enough = async {
@@ -87,7 +106,7 @@ impl ToTheEnd {
         }
     }
 
-    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = Answer<T>> + Send + 'static) -> Answer<JoinHandle<Answer<T>>> {
+    fn spawn<T: Send + 'static>(&self, work: Work<T>) -> Answer<JoinHandle<Answer<T>>> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| OsbError::Overloaded)?;
         let work = async move {
             let done = work.await;

@@ -49,7 +49,8 @@ pub async fn append(mysql: &Mysql, entries: &[Entry]) -> Result<()> {
                     .push_bind(&entry.identity)
                     .push_bind(&entry.request_identity);
             });
-            query.build().execute(&mut *connection).await.map_err(Error::doing("the audit trail"))?;
+            // a statement of its own for each number of entries: it would drive those of the verbs out of the connection's cache
+            query.build().persistent(false).execute(&mut *connection).await.map_err(Error::doing("the audit trail"))?;
             Ok(())
         })
         .await

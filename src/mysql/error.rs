@@ -84,6 +84,12 @@ pub mod code {
     pub const READ_ONLY: u16 = 1290;
     /// The server is read-only (`read_only`, MariaDB and MySQL).
     pub const READ_ONLY_MODE: u16 = 1836;
+    /// The connection was killed (MariaDB).
+    pub const CONNECTION_KILLED: u16 = 1927;
+    /// The session was killed (MySQL).
+    pub const SESSION_KILLED: u16 = 3169;
+    /// The connection was idle for too long (MySQL).
+    pub const IDLE_TOO_LONG: u16 = 4031;
     /// The statement was interrupted.
     pub const QUERY_INTERRUPTED: u16 = 1317;
 }
@@ -115,6 +121,8 @@ impl Error {
                     | code::UNKNOWN_DATABASE => {
                         Self::Unavailable(format!("error {code}: {}", if keep_text { error.message() } else { what }))
                     }
+                    // the server's last words on a connection
+                    code::CONNECTION_KILLED | code::SESSION_KILLED | code::IDLE_TOO_LONG => Self::ConnectionLost(format!("error {code}")),
                     _ => Self::Server {
                         what: what.to_owned(),
                         code,
@@ -129,8 +137,6 @@ impl Error {
                 }
                 _ => Self::ConnectionLost(error.to_string()),
             },
-            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection became free in time".to_owned()),
-            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Unavailable("the connection pool is closed".to_owned()),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::Protocol(text) => Self::ConnectionLost(text),
             other => Self::Data(format!("{what}: {other}")),

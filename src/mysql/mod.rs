@@ -18,6 +18,7 @@ pub mod leader;
 mod nodes;
 pub mod operations;
 pub mod operator_accounts;
+mod pool;
 pub mod quota;
 mod quote;
 pub mod rebuild;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Executor as _, MySql, MySqlConnection, MySqlPool, Transaction};
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+use sqlx::{Connection as _, Executor as _, MySqlConnection};
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use super::pool::{Connection, Pool};
 use super::server::{self, ServerInfo};
 use super::{Error, Result, code};
 use crate::domain::credentials::Endpoint;
@@ -24,7 +24,7 @@ pub struct Node {
     /// Where it is.
     pub endpoint: Endpoint,
     options: MySqlConnectOptions,
-    pool: MySqlPool,
+    pool: Pool,
 }
 
 struct Inner {
@@ -61,11 +61,7 @@ impl Mysql {
             .into_iter()
             .map(|endpoint| {
                 let options = connect_options(settings, &endpoint);
-                let pool = MySqlPoolOptions::new()
-                    .max_connections(settings.max_connections)
-                    .acquire_timeout(ACQUIRE_TIMEOUT)
-                    .after_connect(|connection, _| Box::pin(session_settings(connection)))
-                    .connect_lazy_with(options.clone().database(&settings.database));
+                let pool = Pool::new(options.clone().database(&settings.database), settings.max_connections);
                 Node { endpoint, options, pool }
             })
             .collect();
@@ -103,29 +99,28 @@ impl Mysql {
         }
     }
 
-    /// A connection to the node in use, with the broker's database selected.
+    /// A connection to the node in use, with the broker's database selected. It goes back to its pool only by
+    /// [`Connection::give_back`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with the cause, which a pool alone would hide.
-    pub(super) async fn connection(&self) -> Result<PoolConnection<MySql>> {
+    /// [`Error::Unavailable`] with the cause, which a limit of time alone would hide.
+    pub(super) async fn connection(&self) -> Result<Connection> {
         let node = self.current();
-        match node.pool.acquire().await {
-            Ok(connection) => Ok(connection),
-            Err(sqlx::Error::PoolTimedOut) => {
-                // the pool hides why: ask once, directly
-                match node.connect_in_time().await {
-                    Ok(_) => Err(Error::Unavailable("all connections of the pool are in use".to_owned())),
-                    Err(error) => Err(error),
-                }
-            }
-            Err(error) => Err(Error::doing("a connection")(error)),
+        match tokio::time::timeout(ACQUIRE_TIMEOUT, node.pool.get()).await {
+            Ok(found) => found,
+            // ask once, directly, what it is that takes so long
+            Err(_) => match node.connect_in_time().await {
+                Ok(_) => Err(Error::Unavailable("all connections of the pool are in use".to_owned())),
+                Err(error) => Err(error),
+            },
         }
     }
 
-    /// A transaction on a connection of the pool.
-    pub(super) async fn begin(&self, what: &'static str) -> Result<Transaction<'static, MySql>> {
-        let connection = self.connection().await?;
-        Transaction::begin(connection, None).await.map_err(Error::doing(what))
+    /// Closes the connections to a node that nobody uses at present.
+    pub(super) fn forget_idle(&self, index: usize) {
+        if let Some(node) = self.inner.nodes.get(index) {
+            node.pool.forget_idle();
+        }
     }
 
     /// What the server is; asked once.
@@ -195,9 +190,7 @@ impl Node {
     /// # Errors
     /// Whatever keeps the node from answering.
     pub(super) async fn connect(&self) -> Result<MySqlConnection> {
-        let mut connection = MySqlConnection::connect_with(&self.options).await.map_err(Error::doing("a connection"))?;
-        session_settings(&mut connection).await.map_err(Error::doing("the session's settings"))?;
-        Ok(connection)
+        connect(&self.options).await.map_err(Error::doing("a connection"))
     }
 
     /// As [`Node::connect`], but a node that hangs is given up.
@@ -212,6 +205,13 @@ impl Node {
         let check = async { server::check_writable(&mut self.connect().await?).await };
         matches!(tokio::time::timeout(HEALTH_TIMEOUT, check).await, Ok(Ok(())))
     }
+}
+
+/// Opens a session with the broker's settings.
+pub(super) async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
+    let mut connection = MySqlConnection::connect_with(options).await?;
+    session_settings(&mut connection).await?;
+    Ok(connection)
 }
 
 /// What every session of the broker relies on: quoting rules (see `quote`); on Galera, reads that see what any node has

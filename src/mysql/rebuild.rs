@@ -23,6 +23,7 @@ pub async fn table(mysql: &Mysql, database: &str, table: &str) -> Result<bool> {
         done = super::raw(&mut connection, format!("ALTER TABLE {name} FORCE")).await.map_err(Error::doing("the rebuilding of a table"));
     }
     super::raw(&mut connection, set("DEFAULT".to_owned())).await.map_err(Error::doing("SET"))?;
+    connection.give_back();
     match done {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(code::NO_SUCH_TABLE) => Ok(false),

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
-use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection};
+use sqlx::MySqlConnection;
 
+use super::pool::Connection;
 use super::{Error, Mysql, Node, Result, code};
 
 /// The highest connection id of each node, by the node's address.
@@ -27,6 +27,7 @@ pub async fn watermarks(mysql: &Mysql) -> Result<Watermarks> {
             .fetch_one(&mut *connection)
             .await
             .map_err(Error::doing("a look at the process list"))?;
+        connection.end();
         found.insert(address, highest);
     }
     Ok(found)
@@ -65,6 +66,7 @@ pub async fn kill(mysql: &Mysql, targets: &Targets) -> Result<usize> {
                 Err(error) => return Err(error),
             }
         }
+        connection.end();
     }
     Ok(killed)
 }
@@ -86,8 +88,17 @@ async fn connections(mysql: &Mysql) -> Result<Vec<(String, Session)>> {
 }
 
 enum Session {
-    Pooled(PoolConnection<MySql>),
+    Pooled(Connection),
     Own(MySqlConnection),
+}
+
+impl Session {
+    fn end(self) {
+        match self {
+            Self::Pooled(connection) => connection.give_back(),
+            Self::Own(connection) => drop(connection),
+        }
+    }
 }
 
 impl Deref for Session {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
-use sqlx::pool::PoolConnection;
-use sqlx::{MySql, Transaction};
+use sqlx::Executor as _;
 
 use super::nodes::Moved;
+use super::pool::Lent;
 use super::{Error, Mysql, Result};
 
 /// Attempts at one transaction after a lost connection or an unknown outcome.
@@ -17,7 +17,7 @@ const ATTEMPTS_UNDER_CONTENTION: u32 = 40;
 /// How a transaction ends that met no error.
 pub(super) enum End<T> {
     /// Keep what was done.
-    Commit(Transaction<'static, MySql>, T),
+    Commit(Lent, T),
     /// Undo it: it turned out that it must not be.
     Rollback(T),
 }
@@ -28,7 +28,7 @@ impl Mysql {
     ///
     /// # Errors
     /// The body's error, or the last transient one.
-    pub(super) async fn transact<T, F>(&self, what: &'static str, mut body: impl FnMut(Transaction<'static, MySql>) -> F) -> Result<T>
+    pub(super) async fn transact<T, F>(&self, what: &'static str, mut body: impl FnMut(Lent) -> F) -> Result<T>
     where
         F: Future<Output = Result<End<T>>>,
     {
@@ -39,27 +39,57 @@ impl Mysql {
                 result = self.transact_once(what, &mut body) => result,
                 () = self.left(node) => Err(left()),
             };
-            match result {
-                Err(error) if self.is_worth_repeating(&error, attempt, node).await => pause(what, attempt, &error).await,
-                result => return result,
+            if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
+                return result;
             }
             attempt += 1;
         }
     }
 
-    async fn transact_once<T, F>(&self, what: &'static str, body: &mut impl FnMut(Transaction<'static, MySql>) -> F) -> Result<T>
+    async fn transact_once<T, F>(&self, what: &'static str, body: &mut impl FnMut(Lent) -> F) -> Result<T>
     where
         F: Future<Output = Result<End<T>>>,
     {
-        let transaction = self.begin(what).await?;
-        match body(transaction).await? {
-            End::Commit(transaction, done) => {
-                transaction.commit().await.map_err(Error::doing(what))?;
-                Ok(done)
+        let mut connection = self.connection().await?;
+        connection.execute("BEGIN").await.map_err(Error::doing(what))?;
+        let (lent, lender) = connection.lend().await;
+        let (commit, mut done) = match body(lent).await {
+            Ok(End::Commit(lent, done)) => {
+                drop(lent);
+                (true, Ok(done))
             }
-            // dropping the transaction rolls it back
-            End::Rollback(done) => Ok(done),
+            Ok(End::Rollback(done)) => (false, Ok(done)),
+            Err(error) => (false, Err(error)),
+        };
+        let Some(mut connection) = lender.returned() else { return Err(Error::ConnectionLost("it is still in use".to_owned())) };
+        if commit {
+            match connection.execute("COMMIT").await {
+                Ok(_) => {
+                    connection.give_back();
+                    return done;
+                }
+                Err(error) => done = Err(Error::doing(what)(error)),
+            }
         }
+        // undone before anybody else has the connection, and before the caller looks at what came of it
+        if is_in_order(&done) && connection.execute("ROLLBACK").await.is_ok() {
+            connection.give_back();
+        }
+        done
+    }
+
+    /// The result, or none: the same again, after a pause.
+    async fn unless_worth_repeating<T>(&self, what: &'static str, result: Result<T>, attempt: u32, node: usize) -> Option<Result<T>> {
+        let Err(error) = &result else { return Some(result) };
+        if matches!(error, Error::ConnectionLost(_)) {
+            // more than there are attempts may have died idle: the next attempt must not meet another one
+            self.forget_idle(node);
+        }
+        if !self.is_worth_repeating(error, attempt, node).await {
+            return Some(result);
+        }
+        pause(what, attempt, error).await;
+        None
     }
 
     /// The retry set: what is transient by itself, and any failure of a node that turns out to be no good when there is another that is.
@@ -82,7 +112,7 @@ impl Mysql {
 
     /// As [`Mysql::transact`] for a single statement, which is a transaction by itself; also for DDL, which must be
     /// idempotent.
-    pub(super) async fn repeat<T, F>(&self, what: &'static str, mut body: impl FnMut(PoolConnection<MySql>) -> F) -> Result<T>
+    pub(super) async fn repeat<T, F>(&self, what: &'static str, mut body: impl FnMut(Lent) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -90,16 +120,21 @@ impl Mysql {
         loop {
             let node = self.current_index();
             let once = async {
-                let connection = self.connection().await?;
-                body(connection).await
+                let (lent, lender) = self.connection().await?.lend().await;
+                let done = body(lent).await;
+                if let Some(connection) = lender.returned()
+                    && is_in_order(&done)
+                {
+                    connection.give_back();
+                }
+                done
             };
             let result = tokio::select! {
                 result = once => result,
                 () = self.left(node) => Err(left()),
             };
-            match result {
-                Err(error) if self.is_worth_repeating(&error, attempt, node).await => pause(what, attempt, &error).await,
-                result => return result,
+            if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
+                return result;
             }
             attempt += 1;
         }
@@ -115,6 +150,11 @@ impl Mysql {
         })
         .await
     }
+}
+
+/// Whether the server has answered everything that was sent, be it with a refusal.
+fn is_in_order<T>(done: &Result<T>) -> bool {
+    done.as_ref().err().is_none_or(|error| error.code().is_some())
 }
 
 fn left() -> Error {

@@ -3,9 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::pool::PoolConnection;
-use sqlx::{MySql, MySqlConnection, Row as _};
+use sqlx::{MySqlConnection, Row as _};
 
+use super::pool::Connection;
 use super::{Dialect, Error, Mysql, Result, quote};
 use crate::domain::gate::Counters;
 use crate::domain::quota::{DatabaseSizes, TableSize, file_sizes};
@@ -45,6 +45,7 @@ pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
             bytes.insert(database.clone(), *found);
         }
     }
+    connection.give_back();
     Ok(Screen { bytes, rows: rows.len() })
 }
 
@@ -54,7 +55,10 @@ pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
 /// Whatever keeps the server from answering.
 pub async fn spelling(mysql: &Mysql, name: &str) -> Result<String> {
     let dialect = mysql.info().await?.dialect;
-    spelled(&mut *mysql.connection().await?, dialect, name).await
+    let mut connection = mysql.connection().await?;
+    let spelled = spelled(&mut connection, dialect, name).await?;
+    connection.give_back();
+    Ok(spelled)
 }
 
 async fn spelled(connection: &mut MySqlConnection, dialect: Dialect, name: &str) -> Result<String> {
@@ -82,6 +86,7 @@ pub async fn counters(mysql: &Mysql) -> Result<Counters> {
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::doing("a look at the server's counters"))?;
+    connection.give_back();
     let mut counters = Counters::default();
     for (name, value) in rows {
         let value = value.parse().unwrap_or(0);
@@ -236,6 +241,7 @@ pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(Error::doing("a look at shared tablespaces"))?;
+        connection.give_back();
         return Ok(shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect());
     }
     // not INNODB_TABLES, which has the tablespace of each table: it waits for a table that a tenant is making, as long as that takes
@@ -253,6 +259,7 @@ pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::doing("a look at engines"))?;
+    connection.give_back();
     let is_outside = |database: &str, table: &str, engine: &str| engine != "InnoDB" || !with_file.contains(&(database, table));
     Ok(tables.into_iter().filter(|(database, table, engine)| is_outside(database, table, engine)).map(|(database, ..)| database).collect())
 }
@@ -276,7 +283,7 @@ pub async fn has_other_engines(mysql: &Mysql, database: &str) -> Result<bool> {
 
 /// A connection that waits for nobody's locks. Given back as it was.
 struct Impatient {
-    connection: PoolConnection<MySql>,
+    connection: Connection,
 }
 
 impl Impatient {
@@ -289,7 +296,8 @@ impl Impatient {
     }
 
     async fn end(mut self) -> Result<()> {
-        let done = super::raw(&mut self.connection, "SET SESSION lock_wait_timeout = DEFAULT".to_owned()).await;
-        done.map(|_| ()).map_err(Error::doing("SET"))
+        super::raw(&mut self.connection, "SET SESSION lock_wait_timeout = DEFAULT".to_owned()).await.map_err(Error::doing("SET"))?;
+        self.connection.give_back();
+        Ok(())
     }
 }

@@ -39,16 +39,3 @@ pub enum LogLevel {
     /// Everything.
     Trace,
 }
-
-impl LogLevel {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}

@@ -35,6 +35,7 @@ mod load;
 mod migrate;
 mod network;
 mod outage;
+mod pool;
 mod reconcile;
 mod recovery;
 mod rotation;

@@ -256,15 +256,12 @@ impl Bed {
         self.number(&format!("SELECT COUNT(*) FROM mysql.user WHERE User = '{name}'")).await
     }
 
-    /// What the counter says, in bytes.
-    pub async fn reserved(&self) -> i64 {
-        self.number("SELECT reserved_bytes FROM capacity").await
-    }
-
-    /// Asserts that the counter is the sum of the rows, and hands it back in MB.
+    /// Asserts that the counter is the sum of the rows, and hands it back in MB. Both are read at once: somebody may commit.
     pub async fn reserved_mb(&self) -> i64 {
-        let sum = self.number("SELECT COALESCE(SUM(reserved_bytes), 0) FROM service_instances").await;
-        assert_eq!(self.reserved().await, sum, "the counter is the sum of the rows");
+        let query = "SELECT CAST(reserved_bytes AS SIGNED), \
+                     CAST((SELECT COALESCE(SUM(reserved_bytes), 0) FROM service_instances) AS SIGNED) FROM capacity";
+        let (reserved, sum): (i64, i64) = sqlx::query_as(query).fetch_one(&mut self.root().await).await.expect("two numbers");
+        assert_eq!(reserved, sum, "the counter is the sum of the rows");
         sum >> 20
     }
 }
