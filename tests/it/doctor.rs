@@ -3,7 +3,7 @@ use std::ffi::OsStr;
 use serde_json::{Value, json};
 
 use crate::enforcer::{MEGABYTE, fill, instance_with_table, is_denied};
-use crate::support::bed::app;
+use crate::support::bed::make_room;
 use crate::support::broker::run;
 use crate::support::{Bed, BedOptions, eventually, is_mariadb, shared_server};
 
@@ -75,7 +75,7 @@ async fn one_account_for_broker_and_enforcer_needs_the_rights_of_both() {
     assert!(may_insert().await);
     fill(&mut session, 6).await;
     eventually("writing is taken", async || (is_denied(&bound, MEGABYTE).await && !may_insert().await).then_some(())).await;
-    app(&bound).await.unwrap().execute("TRUNCATE TABLE t").await.unwrap();
+    make_room(&bound, "TRUNCATE TABLE t").await;
     eventually("writing is given back", async || (!is_denied(&bound, MEGABYTE).await && may_insert().await).then_some(())).await;
     bed.execute(&format!("DROP USER '{other}'@'%'")).await;
 }

@@ -4,7 +4,7 @@ use cf_mysql_broker::mysql::app_session::AppSession;
 use cf_mysql_broker::mysql::code;
 use serde_json::{Value, json};
 
-use crate::support::bed::app;
+use crate::support::bed::{app, make_room};
 use crate::support::broker::run;
 use crate::support::osb::{bind_body, binding};
 use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
@@ -33,9 +33,15 @@ pub async fn instance_with_table(bed: &Bed, id: &str) -> (Value, AppSession) {
     (bound, session)
 }
 
+/// Writes so much, or less where an enforcer at work says no before.
 pub async fn fill(session: &mut AppSession, megabytes: usize) {
     for _ in 0..megabytes {
-        session.execute(MEGABYTE).await.unwrap();
+        match session.execute(MEGABYTE).await {
+            Ok(_) => {}
+            Err(cf_mysql_broker::mysql::Error::ConnectionLost(_)) => return,
+            Err(error) if error.code() == Some(code::TABLE_ACCESS_DENIED) => return,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -80,9 +86,9 @@ async fn over_quota_reading_and_deleting_stay_and_everything_that_stores_goes() 
         assert!(is_denied(&bound, statement).await, "{statement}");
     }
     let mut reader = app(&bound).await.unwrap();
-    assert!(reader.number("SELECT COUNT(*) FROM v").await.unwrap() >= 6);
-    reader.execute("DELETE FROM t").await.unwrap();
+    assert!(reader.number("SELECT COUNT(*) FROM v").await.unwrap() >= 4);
     reader.execute("DROP VIEW v").await.unwrap();
+    make_room(&bound, "DELETE FROM t").await;
     eventually("writing is given back", async || (!is_denied(&bound, MEGABYTE).await).then_some(())).await;
     for statement in [
         "UPDATE t SET body = 'y'",
@@ -248,19 +254,29 @@ async fn an_error_about_one_database_does_not_stop_the_others() {
 #[tokio::test]
 async fn the_enforcer_as_a_process_of_its_own_leads_alone_and_is_replaced() {
     let bed = Bed::new().await;
-    let mut first = BrokerProcess::start("quota-enforcer", &bed.config);
-    first.wait_for("the first leads", |line| line.contains("\"leads\":true").then_some(())).await;
-    let mut second = BrokerProcess::start("quota-enforcer", &bed.config);
-    second.wait_for("the second is in force", |line| line.contains("is in force").then_some(())).await;
+    let mut enforcers = vec![];
+    for _ in 0..2 {
+        let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
+        enforcer.wait_for("it is in force", |line| line.contains("is in force").then_some(())).await;
+        enforcers.push(enforcer);
+    }
+    let leads = |enforcer: &BrokerProcess| {
+        enforcer.output().iter().rev().find(|line| line.contains("\"leads\":")).is_some_and(|line| line.contains("\"leads\":true"))
+    };
     let (bound, mut session) = instance_with_table(&bed, "i1").await;
     fill(&mut session, 6).await;
     eventually("writing is taken", async || is_denied(&bound, MEGABYTE).await.then_some(())).await;
-    assert!(!second.output().iter().any(|line| line.contains("\"leads\":true")), "one at a time");
-    first.signal(rustix::process::Signal::KILL);
-    second.wait_for("the second leads", |line| line.contains("\"leads\":true").then_some(())).await;
-    app(&bound).await.unwrap().execute("TRUNCATE TABLE t").await.unwrap();
+    // a machine that stands still for seconds may change who it is
+    let leader = eventually("one of them leads, and only one", async || {
+        let leaders: Vec<usize> = (0..2).filter(|i| leads(&enforcers[*i])).collect();
+        (leaders.len() == 1).then(|| leaders[0])
+    })
+    .await;
+    enforcers.remove(leader).signal(rustix::process::Signal::KILL);
+    eventually("the other one leads", async || leads(&enforcers[0]).then_some(())).await;
+    make_room(&bound, "TRUNCATE TABLE t").await;
     eventually("writing is given back", async || (!is_denied(&bound, MEGABYTE).await).then_some(())).await;
-    let (status, output) = second.terminate().await;
+    let (status, output) = enforcers.remove(0).terminate().await;
     assert!(status.success(), "{output:#?}");
     assert_eq!(bed.number("SELECT COUNT(*) FROM leader WHERE until > UTC_TIMESTAMP()").await, 0, "a clean stop gives the lease back");
 }

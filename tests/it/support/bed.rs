@@ -274,6 +274,18 @@ pub async fn app(answer: &Value) -> cf_mysql_broker::mysql::Result<AppSession> {
     AppSession::connect(&endpoint, &text("username"), &text("password"), &text("name")).await
 }
 
+/// Runs a statement that can be repeated and frees space, as an app beside an enforcer at work: as soon as there is room, writing is given
+/// back and sessions are ended, this one too, maybe before it has its answer.
+pub async fn make_room(answer: &Value, statement: &str) {
+    loop {
+        match app(answer).await.expect("a session").execute(statement).await {
+            Ok(_) => return,
+            Err(cf_mysql_broker::mysql::Error::ConnectionLost(_)) => {}
+            Err(error) => panic!("{statement}: {error}"),
+        }
+    }
+}
+
 /// `CF_MYSQL_BROKER_TEST_BROKERS`: how many brokers answer a test that asks for one.
 fn brokers_behind_a_router() -> usize {
     std::env::var("CF_MYSQL_BROKER_TEST_BROKERS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
