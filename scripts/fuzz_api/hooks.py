@@ -38,13 +38,6 @@ def before_load_schema(context, raw_schema):
     schemas["Collation"] = {"enum": ["utf8mb4_bin", "utf8mb4_unicode_ci"]}
 
 
-@schemathesis.hook
-def before_call(context, case, kwargs):
-    # methods that a path does not have: the version comes before the method, and it is the method's answer that is looked at
-    if case.method.upper() != case.operation.method.upper():
-        case.headers["X-Broker-API-Version"] = "2.17"
-
-
 answers = collections.Counter()
 
 
