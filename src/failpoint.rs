@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `P0` `P1.inside` `P1` `P2` `P3` | a provision: before its transaction, in it, after each step |
 //! | `D1` `D2.locked` `D2.database` `D2` `D3.inside` `D3` | a deprovision: claimed, nobody can log in, database gone, accounts gone, in the last transaction, done |
-//! | `B1` `B2` `B3` `B4` | a bind |
+//! | `B0` `B1` `B2` `B3` `B4` | a bind: before its transaction, after each step |
 //! | `U1` `U2.account` `U2` `U3` | an unbind; `U2.account`: account gone, sessions not |
 //! | `C1` `C2` `C3` | a change of plan: begun, limits applied, ended |
 

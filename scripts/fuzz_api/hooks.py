@@ -44,13 +44,6 @@ def filter_path_parameters(context, path_parameters):
     return not any(isinstance(value, (list, dict)) for value in (path_parameters or {}).values())
 
 
-@schemathesis.hook
-def before_call(context, case, kwargs):
-    # methods that a path does not have: the version comes before the method, and it is the method's answer that is looked at
-    if case.method.upper() != case.operation.method.upper():
-        case.headers["X-Broker-API-Version"] = "2.17"
-
-
 answers = collections.Counter()
 
 

@@ -10,11 +10,13 @@ use crate::domain::catalog::Plan;
 use crate::domain::credentials::{credentials, derive_password};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId, Repeat};
+use crate::domain::last_operation::Removal;
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{names, privileges};
 use crate::failpoint::failpoint;
 use crate::mysql::accounts::Scope;
 use crate::mysql::bindings::{self, BindStart, NewAccount};
+use crate::mysql::last_operations::deletions::{self, Began};
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::quota::{self, Revocation};
 use crate::mysql::{Dialect, accounts, instances};
@@ -41,10 +43,14 @@ impl Broker {
     ///
     /// # Errors
     /// 400 for what cannot be right, 404 without an instance that is ready, 409 for another binding under this id, 422 while
-    /// somebody works on it; after each of them nothing is kept.
+    /// somebody works on it or when it was deleted while the request waited; after each of them nothing is kept.
     pub async fn bind(&self, instance_id: &InstanceId, asked: &AskedBinding, progress: &Progress) -> Result<Bound> {
         let settings = self.settings();
         let since = Instant::now();
+        if asked.predecessor.as_ref() == Some(&asked.id) {
+            return Err(OsbError::BadRequest("The field 'predecessor_binding_id' must name another binding.".to_owned()));
+        }
+        let began = deletions::began(&self.mysql, since).await?;
         loop {
             let instance = instances::find(&self.mysql, instance_id).await?;
             self.check_plan_of_binding(instance.as_ref(), asked)?;
@@ -63,7 +69,7 @@ impl Broker {
             let Some(found) = bindings::find(&self.mysql, instance_id, &asked.id).await? else {
                 let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id));
                 let request = self.complete(&instance, plan, asked).await?;
-                match self.create_account(&instance, &request, plan, progress).await? {
+                match self.create_account(&instance, &request, plan, &began, progress).await? {
                     Some(binding) => return self.bound(&instance, &binding, false),
                     None => {
                         wait_for_others(since).await?;
@@ -77,7 +83,11 @@ impl Broker {
                     return Err(OsbError::Conflict("A service binding with this id and other attributes exists.".to_owned()));
                 }
                 Repeat::Busy => wait_for_others(since).await?,
-                Repeat::TakeOver => self.recover_binding(&found, &instance).await?,
+                Repeat::TakeOver => {
+                    if !self.recover_binding(&found, &instance).await? {
+                        wait_for_others(since).await?;
+                    }
+                }
             }
         }
     }
@@ -145,6 +155,7 @@ impl Broker {
         instance: &Instance,
         request: &BindRequest,
         plan: Option<&Plan>,
+        began: &Began,
         progress: &Progress,
     ) -> Result<Option<Binding>> {
         let settings = self.settings();
@@ -157,10 +168,17 @@ impl Broker {
             account: Account::from_anywhere(names::new_account_name()),
             secret_id: secret.id.clone(),
             salt: names::random_hex(16),
+            began: began.clone(),
         };
-        let row = match bindings::begin(&self.mysql, instance.row, request, &new, lifetime, &op, lease).await? {
+        failpoint!("B0");
+        if progress.is_given_up() {
+            return Err(OsbError::TakesTooLong);
+        }
+        let row = match bindings::begin(&self.mysql, instance, request, &new, lifetime, &op, lease).await? {
             BindStart::Begun(row) => row,
             BindStart::Exists | BindStart::NoInstance => return Ok(None),
+            // the platform has given this one up, and has been told that there is nothing
+            BindStart::Deleted => return Err(OsbError::Concurrency),
         };
         failpoint!("B1");
         let password = derive_password(&secret, &new.salt, &new.account.user);
@@ -209,7 +227,7 @@ impl Broker {
     async fn undo_bind(&self, instance: &Instance, request: &BindRequest, account: &Account, op: &OpId) {
         let undone = async {
             match bindings::find(&self.mysql, &instance.id, &request.id).await? {
-                Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, instance, op).await,
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove_binding(&mine, instance, op, &Removal::Resumed).await,
                 // the answer to the last step was lost, or somebody finishes this row: the account is theirs
                 Some(found) if found.account == *account => Ok(()),
                 // the row was taken away before the account was made

@@ -7,8 +7,10 @@ use super::{BUSY_POLL, Broker, OsbError, Progress, Result, wait_for_others};
 use crate::domain::binding::Binding;
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::domain::last_operation::Removal;
 use crate::failpoint::failpoint;
-use crate::mysql::last_operations::{Kind, Outcome};
+use crate::mysql::bindings::adopted;
+use crate::mysql::last_operations::deletions;
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::sessions::{self, Targets};
 use crate::mysql::{accounts, bindings, databases, instances, retired_accounts};
@@ -22,16 +24,6 @@ pub enum Deprovisioned {
     InProgress,
 }
 
-/// What is remembered of a deprovision.
-pub(super) fn deleted() -> Outcome {
-    Outcome {
-        kind: Kind::Deprovision,
-        succeeded: true,
-        description: "The service instance is deleted.".to_owned(),
-        update_repeatable: false,
-    }
-}
-
 impl Broker {
     /// Deletes an instance with everything that belongs to it.
     ///
@@ -41,10 +33,20 @@ impl Broker {
     pub async fn deprovision(&self, id: &InstanceId, hints: &Hints, progress: &Progress) -> Result<Deprovisioned> {
         let since = Instant::now();
         loop {
-            let found = instances::find(&self.mysql, id).await?.ok_or(OsbError::Gone)?;
-            hints.compare(found.service_id.as_deref(), found.plan_id.as_deref());
+            let found = instances::find(&self.mysql, id).await?;
+            progress.sees(found.as_ref());
+            let Some(found) = found else {
+                if deletions::of_nothing(&self.mysql, id).await? {
+                    return Err(OsbError::Gone);
+                }
+                wait_for_others(since).await?;
+                continue;
+            };
+            hints.compare(found.service_id.as_deref(), found.plan_id.as_deref().as_slice());
             if found.lease_live {
                 if progress.accepts_incomplete() && found.state == InstanceState::Deleting {
+                    deletions::of_what_is_going(&self.mysql, id).await?;
+                    progress.begin(found.row);
                     return Ok(Deprovisioned::InProgress);
                 }
                 wait_for_others(since).await?;
@@ -52,9 +54,11 @@ impl Broker {
             }
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if instances::claim(&self.mysql, &found, InstanceState::Deleting, &op, lease).await? {
-                progress.begin();
+                progress.destroys();
                 failpoint!("D1");
-                self.remove(&found, &op, &deleted()).await?;
+                deletions::of_what_is_going(&self.mysql, id).await?;
+                progress.begin(found.row);
+                self.remove(&found, &op, &Removal::Asked).await?;
                 failpoint!("D3");
                 return Ok(Deprovisioned::Done);
             }
@@ -91,12 +95,13 @@ impl Broker {
     /// Shuts the accounts, drops the database, then the accounts, then the rows: what a row stands for is gone before the row
     /// goes. The accounts outlive the database, because MySQL refuses to drop one that an object names as its DEFINER. The
     /// caller holds `op`.
-    pub(super) async fn remove(&self, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<()> {
+    pub(super) async fn remove(&self, instance: &Instance, op: &OpId, removal: &Removal) -> Result<()> {
         let lease = self.settings().server.lease();
         let work = async {
             let bindings = self.claim_bindings(instance, op).await?;
             let mut accounts = retired_accounts::of_instance(&self.mysql, instance.row).await?;
             accounts.extend(bindings.iter().map(|binding| binding.account.clone()));
+            accounts.extend(adopted::accounts(&self.mysql, instance).await?);
             for account in &accounts {
                 accounts::lock(&self.mysql, account).await?;
             }
@@ -110,12 +115,12 @@ impl Broker {
             }
             for binding in &bindings {
                 // a row that is gone was taken by a sweep, which has done the same
-                bindings::delete(&self.mysql, binding, instance, op).await?;
+                bindings::delete(&self.mysql, binding, instance, op, &Removal::Resumed).await?;
             }
             Ok::<_, OsbError>(())
         };
         while_renewing(&self.mysql, Subject::Instance(instance.row), op, lease, work).await?;
         failpoint!("D2");
-        if instances::release(&self.mysql, instance, op, outcome).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if instances::release(&self.mysql, instance, op, removal).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

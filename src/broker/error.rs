@@ -77,15 +77,6 @@ pub enum Cause {
     NoAnswer(String),
 }
 
-/// What an error of an update or a deprovision says about the instance (OSB API 2.17, "Service Broker Errors").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aftermath {
-    /// The instance works as before.
-    pub instance_usable: bool,
-    /// The same update may succeed later.
-    pub update_repeatable: bool,
-}
-
 impl OsbError {
     /// HTTP status.
     pub fn status(&self) -> u16 {
@@ -131,12 +122,9 @@ impl OsbError {
         }
     }
 
-    /// What a failed update or deprovision leaves behind: always an instance that works as before, because every step is
-    /// undone or can be finished by the same request.
-    pub fn aftermath(&self) -> Aftermath {
-        let update_repeatable =
-            !matches!(self, Self::UpdateNotSupported(_) | Self::BadRequest(_) | Self::Parameters(_) | Self::NotFound(_));
-        Aftermath { instance_usable: true, update_repeatable }
+    /// Whether the same update may succeed later.
+    pub fn is_update_repeatable(&self) -> bool {
+        !matches!(self, Self::UpdateNotSupported(_) | Self::BadRequest(_) | Self::Parameters(_) | Self::NotFound(_))
     }
 }
 

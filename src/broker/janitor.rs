@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{Broker, Result};
+use crate::domain::binding::{Account, Binding};
 use crate::mysql::sessions::{self, Targets};
-use crate::mysql::{accounts, audit_trail, bindings, last_operations, retired_accounts};
+use crate::mysql::{self, accounts, audit_trail, bindings, last_operations, retired_accounts};
 
 /// How often expiry is looked at. An account works at most this much longer than it may.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -32,12 +33,18 @@ impl Broker {
 
     async fn expire_bindings(&self) -> Result<()> {
         for binding in bindings::due(&self.mysql).await? {
-            accounts::lock(&self.mysql, &binding.account).await?;
-            sessions::kill(&self.mysql, &Targets::from([(binding.account.user.clone(), None)])).await?;
-            bindings::mark_expired(&self.mysql, binding.row).await?;
-            tracing::info!(binding = %binding.id, "a binding has expired: its account is locked");
+            match self.expire(&binding).await {
+                Ok(()) => tracing::info!(binding = %binding.id, "a binding has expired: its account is locked"),
+                Err(error) => tracing::warn!(binding = %binding.id, %error, "a binding has expired, and its account is not locked yet"),
+            }
         }
         Ok(())
+    }
+
+    async fn expire(&self, binding: &Binding) -> mysql::Result<()> {
+        accounts::lock(&self.mysql, &binding.account).await?;
+        sessions::kill(&self.mysql, &Targets::from([(binding.account.user.clone(), None)])).await?;
+        bindings::mark_expired(&self.mysql, binding.row).await
     }
 
     async fn clean_slowly(&self) -> Result<()> {
@@ -49,14 +56,21 @@ impl Broker {
     /// Drops retired accounts whose last object, or whose instance, is gone.
     ///
     /// # Errors
-    /// Whatever keeps the database from answering.
+    /// Whatever keeps the database from answering; an error about one account does not keep the others waiting.
     pub async fn drop_retired_accounts(&self) -> Result<()> {
         for (account, _, database) in retired_accounts::all(&self.mysql).await? {
-            if database.is_empty() || !retired_accounts::is_definer(&self.mysql, &account, &database).await? {
-                accounts::drop(&self.mysql, &account).await?;
-                retired_accounts::forget(&self.mysql, &account).await?;
+            if let Err(error) = self.drop_retired(&account, &database).await {
+                tracing::warn!(account = account.user, %error, "a retired account was not dropped yet");
             }
         }
         Ok(())
+    }
+
+    async fn drop_retired(&self, account: &Account, database: &str) -> mysql::Result<()> {
+        if !database.is_empty() && retired_accounts::is_definer(&self.mysql, account, database).await? {
+            return Ok(());
+        }
+        accounts::drop(&self.mysql, account).await?;
+        retired_accounts::forget(&self.mysql, account).await
     }
 }

@@ -1,10 +1,12 @@
 //! How an operation and the request that waits for it talk: the request may be answered before the operation ends, and the
 //! operation may learn that nobody waits for it any more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
+
+use crate::domain::instance::Instance;
 
 /// Shared by both. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +16,9 @@ pub struct Progress(Arc<Inner>);
 struct Inner {
     accepts_incomplete: bool,
     begun: Notify,
+    row: OnceLock<i64>,
     given_up: AtomicBool,
+    unusable: AtomicBool,
 }
 
 impl Progress {
@@ -28,14 +32,21 @@ impl Progress {
         self.0.accepts_incomplete
     }
 
-    /// Everything that can be refused has been checked, and the work is recorded: any broker can finish it.
-    pub(crate) fn begin(&self) {
+    /// Everything that can be refused has been checked, and the work is recorded in the instance's row of this key: any broker can
+    /// finish it.
+    pub(crate) fn begin(&self, row: i64) {
+        let _ = self.0.row.set(row);
         self.0.begun.notify_one();
     }
 
     /// Waits until the work is recorded.
     pub async fn begun(&self) {
         self.0.begun.notified().await;
+    }
+
+    /// The key of the instance's row, once the work is recorded there.
+    pub fn row(&self) -> Option<i64> {
+        self.0.row.get().copied()
     }
 
     /// The request has been answered with an error: what is being made is not wanted any more (OSB row SY-3).
@@ -45,5 +56,20 @@ impl Progress {
 
     pub(crate) fn is_given_up(&self) -> bool {
         self.0.given_up.load(Ordering::Relaxed)
+    }
+
+    /// What the instance was when it was last looked at.
+    pub(crate) fn sees(&self, instance: Option<&Instance>) {
+        self.0.unusable.store(!instance.is_some_and(Instance::is_usable), Ordering::Relaxed);
+    }
+
+    /// The instance is being taken away: whatever happens now, it cannot be used any more.
+    pub(crate) fn destroys(&self) {
+        self.0.unusable.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the instance can be used, should the request end with an error now (OSB row DE-7). True before anybody has looked.
+    pub fn is_instance_usable(&self) -> bool {
+        !self.0.unusable.load(Ordering::Relaxed)
     }
 }

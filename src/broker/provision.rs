@@ -6,12 +6,13 @@ use super::fetch::failed;
 use super::{Broker, OsbError, Progress, Result, check_maintenance, find_plan, wait_for_others};
 use crate::domain::catalog::Plan;
 use crate::domain::instance::{InstanceState, OpId, ProvisionRequest, Repeat};
+use crate::domain::last_operation::{Kind, Removal};
 use crate::domain::names;
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::failpoint::failpoint;
 use crate::mysql::databases;
 use crate::mysql::instances::{self, Reservation};
-use crate::mysql::last_operations::Kind;
+use crate::mysql::last_operations::deletions::{self, Began};
 use crate::mysql::operations::{Subject, while_renewing};
 
 /// How a provision ended.
@@ -36,16 +37,17 @@ impl Broker {
     /// Provisions an instance.
     ///
     /// # Errors
-    /// 400 for what cannot be right, 409 for another instance under this id, 422 while somebody works on it, 507 when it does
-    /// not fit; after each of them nothing is kept.
+    /// 400 for what cannot be right, 409 for another instance under this id, 422 while somebody works on it or when it was deleted while
+    /// the request waited, 507 when it does not fit; after each of them nothing is kept.
     pub async fn provision(&self, request: &ProvisionRequest, progress: &Progress) -> Result<Provisioned> {
         let settings = self.settings();
         let (_, plan) = find_plan(&settings.catalog, &request.service_id, &request.plan_id)?;
         ParametersOf::Provision.check(&request.parameters)?;
         let since = Instant::now();
+        let began = deletions::began(&self.mysql, since).await?;
         loop {
             let Some(found) = instances::find(&self.mysql, &request.id).await? else {
-                match self.create(request, plan, progress).await? {
+                match self.create(request, plan, &began, progress).await? {
                     Attempt::Created => return Ok(Provisioned::Created),
                     Attempt::Taken => continue,
                 }
@@ -54,7 +56,8 @@ impl Broker {
                 Repeat::Same => {
                     if found.lacks_owner() {
                         let owner = Some((request.organization_guid.as_str(), request.space_guid.as_str()));
-                        instances::record(&self.mysql, found.row, &request.service_id, owner, Some(&request.context), None).await?;
+                        instances::updates::record(&self.mysql, found.row, &request.service_id, owner, Some(&request.context), None)
+                            .await?;
                     }
                     return Ok(Provisioned::Existing);
                 }
@@ -62,10 +65,15 @@ impl Broker {
                     return Err(OsbError::Conflict("A service instance with this id and other attributes exists.".to_owned()));
                 }
                 Repeat::Busy if progress.accepts_incomplete() && found.state == InstanceState::Creating && found.is_same_as(request) => {
+                    progress.begin(found.row);
                     return Ok(Provisioned::InProgress);
                 }
                 Repeat::Busy => wait_for_others(since).await?,
-                Repeat::TakeOver => self.recover_instance(&found).await?,
+                Repeat::TakeOver => {
+                    if !self.recover_instance(&found).await? {
+                        wait_for_others(since).await?;
+                    }
+                }
             }
         }
     }
@@ -83,7 +91,7 @@ impl Broker {
         Ok((known.ok_or_else(|| OsbError::BadRequest(unknown.to_owned()))?, collation.map(str::to_owned)))
     }
 
-    async fn create(&self, request: &ProvisionRequest, plan: &Plan, progress: &Progress) -> Result<Attempt> {
+    async fn create(&self, request: &ProvisionRequest, plan: &Plan, began: &Began, progress: &Progress) -> Result<Attempt> {
         check_maintenance(Some(plan), request.maintenance_version.as_deref())?;
         let (charset, collation) = self.charset(&request.parameters).await?;
         let settings = self.settings();
@@ -96,9 +104,12 @@ impl Broker {
         let (op, lease, database) = (OpId::new(), settings.server.lease(), names::new_database_name(&request.id));
         let sellable_bytes = figures.capacity.sellable_bytes();
         failpoint!("P0");
+        if progress.is_given_up() {
+            return Err(OsbError::TakesTooLong);
+        }
         let reservation = instances::reserve(
             &self.mysql,
-            &instances::NewInstance { request, database: &database, max_storage_mb: plan.max_storage_mb, reserved_bytes },
+            &instances::NewInstance { request, database: &database, max_storage_mb: plan.max_storage_mb, reserved_bytes, began },
             sellable_bytes,
             &op,
             lease,
@@ -108,8 +119,10 @@ impl Broker {
             Reservation::Reserved(row) => row,
             Reservation::Exists => return Ok(Attempt::Taken),
             Reservation::Full => return Err(OsbError::InsufficientCapacity),
+            // the platform has given this one up, and has been told that there is nothing
+            Reservation::Deleted => return Err(OsbError::Concurrency),
         };
-        progress.begin();
+        progress.begin(row);
         failpoint!("P1");
         let work = databases::create(&self.mysql, &database, &charset, collation.as_deref());
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
@@ -141,7 +154,7 @@ impl Broker {
     async fn undo_creation(&self, request: &ProvisionRequest, database: &str, op: &OpId, why: &OsbError) {
         let undone = async {
             match instances::find(&self.mysql, &request.id).await? {
-                Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op, &failed(Kind::Provision, why)).await,
+                Some(mine) if mine.op.as_ref() == Some(op) => self.remove(&mine, op, &Removal::Undone(failed(Kind::Provision, why))).await,
                 // the answer to the last step was lost, or somebody finishes this row: the database is theirs
                 Some(found) if found.database == database => Ok(()),
                 // the row was taken away before the database was made

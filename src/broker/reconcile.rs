@@ -1,19 +1,21 @@
 //! `reconcile`: what is there against what the rows say, and putting it right on the operator's word.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::deprovision::deleted;
 use super::{Broker, OsbError, Result};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
+use crate::domain::last_operation::Removal;
 use crate::domain::reconcile::{Facts, Finding, Kind, findings, may_drop};
 use crate::mysql::sessions::{self, Targets};
-use crate::mysql::{accounts, bindings, databases, instances, reconcile, retired_accounts, schema};
+use crate::mysql::{accounts, databases, instances, reconcile, retired_accounts, schema};
 
 /// How often a broker counts what is wrong, for the metric.
 const COUNT: Duration = Duration::from_secs(300);
+/// How often it tells the last count, and looks again where nothing could be counted.
+const TELL: Duration = Duration::from_secs(5);
 /// How often `--wait` looks.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -106,14 +108,14 @@ impl Broker {
             return Err(OsbError::Concurrency);
         }
         let tombstone: Instance = instances::find(&self.mysql, &id).await?.ok_or(OsbError::Concurrency)?;
-        self.remove(&tombstone, &op, &deleted()).await
+        self.remove(&tombstone, &op, &Removal::Resumed).await
     }
 
     /// Noted as retired first, so that any broker finishes what this one may not.
     async fn bury_account(&self, user: &str) -> Result<()> {
         for account in reconcile::accounts_named(&self.mysql, user).await? {
             retired_accounts::record(&self.mysql, &account, 0).await?;
-            if bindings::has_account(&self.mysql, &account).await? {
+            if reconcile::has_account(&self.mysql, &account).await? {
                 retired_accounts::forget(&self.mysql, &account).await?;
                 return Err(OsbError::Concurrency);
             }
@@ -125,24 +127,37 @@ impl Broker {
         Ok(())
     }
 
-    /// Counts what is wrong for ever, for the metric; puts nothing right.
+    /// Counts what is wrong for ever, for the metric; puts nothing right. Looking costs something, so that the last count is told again in
+    /// between: a gauge that nobody sets is not published for long.
     pub async fn keep_counting(&self) {
+        let mut counted: Option<(Instant, Vec<(Kind, u32)>)> = None;
         loop {
-            tokio::time::sleep(COUNT).await;
-            match self.facts().await {
-                Ok(facts) => {
-                    let found = findings(&facts);
-                    for kind in Kind::ALL {
-                        let count = u32::try_from(found.iter().filter(|finding| finding.kind == kind).count()).unwrap_or(u32::MAX);
-                        metrics::gauge!("cf_mysql_orphans", "kind" => kind.as_str()).set(count);
-                        if count > 0 {
-                            tracing::warn!(kind = kind.as_str(), count, "something is not as it should be: run `reconcile`");
-                        }
+            if counted.as_ref().is_none_or(|(at, _)| at.elapsed() >= COUNT) {
+                counted = match self.count().await {
+                    Ok(counts) => Some((Instant::now(), counts)),
+                    Err(error) => {
+                        tracing::debug!(%error, "nothing was counted");
+                        None
                     }
-                }
-                Err(error) => tracing::debug!(%error, "nothing was counted"),
+                };
             }
+            for (kind, count) in counted.iter().flat_map(|(_, counts)| counts) {
+                metrics::gauge!("cf_mysql_orphans", "kind" => kind.as_str()).set(*count);
+            }
+            tokio::time::sleep(TELL).await;
         }
+    }
+
+    async fn count(&self) -> Result<Vec<(Kind, u32)>> {
+        let found = findings(&self.facts().await?);
+        let counts = Kind::ALL.map(|kind| {
+            let count = u32::try_from(found.iter().filter(|finding| finding.kind == kind).count()).unwrap_or(u32::MAX);
+            if count > 0 {
+                tracing::warn!(kind = kind.as_str(), count, "something is not as it should be: run `reconcile`");
+            }
+            (kind, count)
+        });
+        Ok(counts.into())
     }
 }
 

@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use super::{Broker, OsbError, Result, wait_for_others};
-use crate::domain::binding::Binding;
+use crate::domain::binding::{Account, Binding};
 use crate::domain::ids::{BindingId, InstanceId};
 use crate::domain::instance::{Instance, OpId};
+use crate::domain::last_operation::Removal;
 use crate::failpoint::failpoint;
+use crate::mysql::bindings::adopted;
+use crate::mysql::last_operations::deletions;
 use crate::mysql::operations::{Subject, while_renewing};
 use crate::mysql::sessions::{self, Targets};
 use crate::mysql::{accounts, bindings, instances, retired_accounts};
@@ -35,9 +38,9 @@ impl Hints {
     }
 
     /// What differs is only worth a warning: a platform must always be able to clean up.
-    pub(super) fn compare(&self, service_id: Option<&str>, plan_id: Option<&str>) {
-        let differs = |hint: &Option<String>, ours: Option<&str>| ours.is_some() && hint.as_deref() != ours;
-        if differs(&self.service_id, service_id) || differs(&self.plan_id, plan_id) {
+    pub(super) fn compare(&self, service_id: Option<&str>, plan_ids: &[&str]) {
+        let differs = |hint: &Option<String>, ours: &[&str]| !ours.is_empty() && ours.iter().all(|ours| hint.as_deref() != Some(*ours));
+        if differs(&self.service_id, service_id.as_slice()) || differs(&self.plan_id, plan_ids) {
             tracing::warn!("a deletion was requested with another service or plan than recorded; it is done all the same");
         }
     }
@@ -52,18 +55,34 @@ impl Broker {
     pub async fn unbind(&self, instance_id: &InstanceId, id: &BindingId, hints: &Hints) -> Result<()> {
         let since = Instant::now();
         loop {
-            let found = bindings::find(&self.mysql, instance_id, id).await?.ok_or(OsbError::Gone)?;
-            hints.require()?;
-            hints.compare(Some(&found.service_id), None);
-            if found.lease_live {
+            let found = bindings::find(&self.mysql, instance_id, id).await?;
+            let instance = instances::find(&self.mysql, instance_id).await?;
+            let adopted = match &instance {
+                Some(instance) => adopted::account(&self.mysql, instance, id).await?,
+                None => None,
+            };
+            if found.is_none() && adopted.is_none() {
+                if deletions::of_no_binding(&self.mysql, instance_id, id).await? {
+                    return Err(OsbError::Gone);
+                }
                 wait_for_others(since).await?;
                 continue;
             }
-            let instance = instances::find(&self.mysql, instance_id).await?.ok_or(OsbError::Gone)?;
+            hints.require()?;
+            if let (Some(instance), Some(account)) = (&instance, &adopted) {
+                self.end_adopted(instance, id, account).await?;
+            }
+            let Some(found) = found else { return Ok(()) };
+            // the plan may have changed since
+            let current_plan = instance.as_ref().and_then(|instance| instance.plan_id.as_deref());
+            hints.compare(Some(&found.service_id), &[found.plan_id.as_str(), current_plan.unwrap_or_default()]);
             let (op, lease) = (OpId::new(), self.settings().server.lease());
-            if bindings::claim_for_deletion(&self.mysql, &found, &op, lease).await? {
+            if let Some(instance) = &instance
+                && !found.lease_live
+                && bindings::claim_for_deletion(&self.mysql, &found, &op, lease).await?
+            {
                 failpoint!("U1");
-                let removed = self.remove_binding(&found, &instance, &op).await;
+                let removed = self.remove_binding(&found, instance, &op, &Removal::Asked).await;
                 failpoint!("U3");
                 return removed;
             }
@@ -71,9 +90,23 @@ impl Broker {
         }
     }
 
+    /// Ends the account of a binding that cf-mysql-broker made. There is no row, so that its rights go last: as long as it has them, the
+    /// same request finds it again.
+    async fn end_adopted(&self, instance: &Instance, id: &BindingId, account: &Account) -> Result<()> {
+        accounts::lock(&self.mysql, account).await?;
+        sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await?;
+        if retired_accounts::is_definer(&self.mysql, account, &instance.database).await? {
+            accounts::forget_password(&self.mysql, account).await?;
+            retired_accounts::record(&self.mysql, account, instance.row).await?;
+            return Ok(adopted::forget(&self.mysql, instance, id, account).await?);
+        }
+        adopted::forget(&self.mysql, instance, id, account).await?;
+        Ok(accounts::drop(&self.mysql, account).await?)
+    }
+
     /// The account, its sessions on every node, then the row. An account that views, routines, triggers or events name as their
     /// DEFINER is retired instead of dropped: they go on working, and nobody can log in. The caller holds `op`.
-    pub(super) async fn remove_binding(&self, binding: &Binding, instance: &Instance, op: &OpId) -> Result<()> {
+    pub(super) async fn remove_binding(&self, binding: &Binding, instance: &Instance, op: &OpId, removal: &Removal) -> Result<()> {
         let account = &binding.account;
         let work = async {
             if retired_accounts::is_definer(&self.mysql, account, &instance.database).await? {
@@ -89,6 +122,6 @@ impl Broker {
         };
         while_renewing(&self.mysql, Subject::Binding(binding.row), op, self.settings().server.lease(), work).await?;
         failpoint!("U2");
-        if bindings::delete(&self.mysql, binding, instance, op).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if bindings::delete(&self.mysql, binding, instance, op, removal).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

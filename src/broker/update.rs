@@ -9,13 +9,14 @@ use super::{Broker, OsbError, Progress, Result, check_maintenance, wait_for_othe
 use crate::domain::catalog::Plan;
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, OpId};
+use crate::domain::last_operation::Kind;
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{MB, to_mb};
 use crate::failpoint::failpoint;
-use crate::mysql::instances::{self, Change, UpdateStart};
-use crate::mysql::last_operations::{self, Kind};
+use crate::mysql::bindings::adopted;
+use crate::mysql::instances::updates::{self, Change, UpdateStart};
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::{accounts, bindings, usage};
+use crate::mysql::{accounts, bindings, instances, last_operations, usage};
 
 /// What a platform asks for with a PATCH, after parsing.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,36 +56,33 @@ impl Broker {
         ParametersOf::Update.check(&request.parameters)?;
         let since = Instant::now();
         loop {
-            let found = instances::find(&self.mysql, &request.id)
-                .await?
-                .ok_or_else(|| OsbError::NotFound("There is no such service instance.".to_owned()))?;
+            let found = instances::find(&self.mysql, &request.id).await?;
+            progress.sees(found.as_ref());
+            let found = found.ok_or_else(|| OsbError::NotFound("There is no such service instance.".to_owned()))?;
             let target = self.target(&found, request)?;
-            if found.lease_live {
+            if found.lease_live || (found.op.is_some() && !self.recover_instance(&found).await?) {
                 wait_for_others(since).await?;
                 continue;
             }
             if found.op.is_some() {
-                self.recover_instance(&found).await?;
                 continue;
             }
             let effective =
                 target.as_ref().map(|plan| plan.id.as_str()).or(found.plan_id.as_deref()).and_then(|id| settings.catalog.plan(id));
             check_maintenance(effective, request.maintenance_version.as_deref())?;
-            if let Some(plan) = &target {
-                match self.change_plan(&found, plan, request, progress).await? {
-                    UpdateStart::Begun => {}
-                    UpdateStart::Full => return Err(OsbError::InsufficientCapacity),
-                    UpdateStart::Lost => {
-                        wait_for_others(since).await?;
-                        continue;
-                    }
-                }
-            }
+            // first: it changes nothing that a refusal must leave alone, and makes room for a smaller plan
             if request.reclaims() {
                 self.reclaim(&request.id, |_| ()).await?;
             }
-            let version = request.maintenance_version.as_deref();
-            return Ok(instances::record(&self.mysql, found.row, &request.service_id, None, request.context.as_ref(), version).await?);
+            let Some(plan) = &target else {
+                let version = request.maintenance_version.as_deref();
+                return Ok(updates::record(&self.mysql, found.row, &request.service_id, None, request.context.as_ref(), version).await?);
+            };
+            match self.change_plan(&found, plan, request, progress).await? {
+                UpdateStart::Begun => return Ok(()),
+                UpdateStart::Full => return Err(OsbError::InsufficientCapacity),
+                UpdateStart::Lost => wait_for_others(since).await?,
+            }
         }
     }
 
@@ -110,6 +108,7 @@ impl Broker {
             self.check_usage(instance, plan).await?;
         }
         let change = Change {
+            service_id: Some(request.service_id.clone()),
             plan_id: Some(plan.id.clone()),
             max_storage_mb: plan.max_storage_mb,
             reserved_bytes: settings.capacity.rules().reservation(plan.max_storage_mb),
@@ -117,23 +116,29 @@ impl Broker {
                 .maintenance_version
                 .clone()
                 .or_else(|| plan.maintenance_info.as_ref().map(|info| info.version.clone())),
+            context: request.context.clone(),
         };
         let figures = self.figures().await?;
         if !figures.has_really_room(change.reserved_bytes.saturating_sub(instance.reserved_bytes)) {
             return Ok(UpdateStart::Full);
         }
+        if progress.is_given_up() {
+            return Err(OsbError::TakesTooLong);
+        }
         let (op, lease) = (OpId::new(), settings.server.lease());
-        let start = instances::begin_update(&self.mysql, instance, &change, figures.capacity.sellable_bytes(), &op, lease).await?;
+        let start = updates::begin(&self.mysql, instance, &change, figures.capacity.sellable_bytes(), &op, lease).await?;
         if start != UpdateStart::Begun {
             return Ok(start);
         }
-        progress.begin();
+        progress.begin(instance.row);
         failpoint!("C1");
         let work = self.limit_accounts(instance, plan.max_user_connections);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(instance.row), &op, lease, work).await {
+            // the request was answered with an error meanwhile: everything must be as before
+            Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
             Ok(()) => {
                 failpoint!("C2");
-                instances::end_update(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from)
+                updates::end(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from)
             }
             Err(error) => Err(error),
         };
@@ -170,8 +175,9 @@ impl Broker {
     /// Applies a connection limit to every account of an instance.
     async fn limit_accounts(&self, instance: &Instance, limit: Option<u32>) -> Result<()> {
         let limit = limit.unwrap_or(self.settings().bindings.max_user_connections_default);
-        for binding in bindings::of_instance(&self.mysql, instance.row).await? {
-            accounts::limit(&self.mysql, &binding.account, limit).await?;
+        let bound = bindings::of_instance(&self.mysql, instance.row).await?.into_iter().map(|binding| binding.account);
+        for account in bound.chain(adopted::accounts(&self.mysql, instance).await?) {
+            accounts::limit(&self.mysql, &account, limit).await?;
         }
         Ok(())
     }
@@ -183,11 +189,13 @@ impl Broker {
         let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id));
         self.limit_accounts(instance, plan.and_then(|plan| plan.max_user_connections)).await?;
         let before = Change {
+            service_id: None,
             plan_id: instance.plan_id.clone(),
             max_storage_mb: instance.max_storage_mb,
             reserved_bytes: settings.capacity.rules().reservation(instance.max_storage_mb),
             maintenance_version: instance.maintenance_version.clone(),
+            context: None,
         };
-        if instances::end_update(&self.mysql, instance.row, op, &before).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if updates::end(&self.mysql, instance.row, op, &before).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

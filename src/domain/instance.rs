@@ -135,6 +135,16 @@ impl Instance {
             && self.parameters == request.parameters
     }
 
+    /// Whether cf-mysql-broker made it: it kept no time.
+    pub fn is_adopted(&self) -> bool {
+        self.created_at.is_none()
+    }
+
+    /// Whether an app can use it.
+    pub fn is_usable(&self) -> bool {
+        matches!(self.state, InstanceState::Ready | InstanceState::Updating)
+    }
+
     /// Whether this row was adopted and nobody has recorded whose it is.
     pub fn lacks_owner(&self) -> bool {
         self.service_id.is_none() || self.organization_guid.is_none() || self.space_guid.is_none()

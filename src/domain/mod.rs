@@ -9,6 +9,7 @@ pub mod gate;
 pub mod grants;
 pub mod ids;
 pub mod instance;
+pub mod last_operation;
 pub mod names;
 pub mod parameters;
 pub mod privileges;

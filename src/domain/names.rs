@@ -57,6 +57,23 @@ pub fn is_account_name(name: &str) -> bool {
     name.strip_prefix(ACCOUNT_PREFIX).is_some_and(|rest| is_hex(rest, 20))
 }
 
+/// How long cf-mysql-broker's account names are, but for digests with more signs than any that was seen.
+const ADOPTED_ACCOUNT_LENGTH: usize = 16;
+
+/// The name of the account that cf-mysql-broker made for a binding: of the MD5 of the binding's id in Base64 the letters and digits, of
+/// those the first 16. `digest`: the Base64.
+pub fn adopted_account_name(digest: &str) -> String {
+    digest.chars().filter(char::is_ascii_alphanumeric).take(ADOPTED_ACCOUNT_LENGTH).collect()
+}
+
+/// Whether cf-mysql-broker makes such a name. Operators choose no such names: letters of both cases without a sign between them.
+pub fn is_adopted_account_name(name: &str) -> bool {
+    name.len() == ADOPTED_ACCOUNT_LENGTH
+        && name.bytes().all(|b| b.is_ascii_alphanumeric())
+        && name.bytes().any(|b| b.is_ascii_lowercase())
+        && name.bytes().any(|b| b.is_ascii_uppercase())
+}
+
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -110,6 +127,25 @@ mod tests {
             assert_eq!(without_generation(other), None, "{other}");
         }
         assert!(is_account_name(&new_account_name()) && !is_account_name("cfbank"));
+    }
+
+    #[test]
+    fn accounts_of_the_old_broker() {
+        // MD5 of "old-binding" and "third-binding"
+        assert_eq!(adopted_account_name("a3NKVDnBIK77/raWQjs9Zw=="), "a3NKVDnBIK77raWQ");
+        assert_eq!(adopted_account_name("b87n7/wBCYr0892+QlV5yw=="), "b87n7wBCYr0892Ql");
+        assert!(is_adopted_account_name("a3NKVDnBIK77raWQ"));
+        for other in [
+            "reportinguser123",
+            "REPORTINGUSER123",
+            "Reporting-User-1",
+            "a3NKVDnBIK77raW",
+            "a3NKVDnBIK77raWQj",
+            "",
+            "cfb0123456789abcdef0123",
+        ] {
+            assert!(!is_adopted_account_name(other), "{other}");
+        }
     }
 
     #[test]

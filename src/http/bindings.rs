@@ -66,7 +66,7 @@ pub(super) async fn unbind(api: web::Data<Api>, path: BindingPath, request: Http
 pub(super) async fn last_operation(api: web::Data<Api>, path: BindingPath, version: ApiVersion) -> Result<HttpResponse> {
     let broker = api.broker.clone();
     let operation = api.to_the_end.run(async move { broker.last_binding_operation(&path.0, &path.1).await }).await?;
-    Ok(super::instances::answer(operation, version))
+    super::instances::answer(operation, version)
 }
 
 fn render(bound: Bound, version: ApiVersion) -> Value {

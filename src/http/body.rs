@@ -6,6 +6,7 @@ use actix_web::http::header;
 use serde_json::{Map, Value};
 
 use crate::broker::{Hints, OsbError, Result};
+use crate::domain::last_operation::Operation;
 
 /// The longest text of a field: the width of the column that keeps it.
 const MAX_TEXT: usize = 255;
@@ -97,6 +98,12 @@ pub(super) fn hints(request: &HttpRequest) -> Hints {
 pub(super) fn accepts_incomplete(request: &HttpRequest) -> bool {
     let query = url::form_urlencoded::parse(request.query_string().as_bytes());
     query.filter(|(key, _)| key == "accepts_incomplete").last().is_some_and(|(_, value)| value == "true")
+}
+
+/// The operation a poll names; none where it names none of ours, which is never a mistake (LO-4); the last one wins.
+pub(super) fn operation(request: &HttpRequest) -> Option<Operation> {
+    let query = url::form_urlencoded::parse(request.query_string().as_bytes());
+    query.filter(|(key, _)| key == "operation").last().and_then(|(_, value)| Operation::parse(&value))
 }
 
 fn bad(description: &str) -> OsbError {

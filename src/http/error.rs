@@ -7,7 +7,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-use crate::broker::OsbError;
+use crate::broker::{OsbError, Progress};
 use crate::domain::api_version::ApiVersion;
 use crate::domain::ids::IdError;
 
@@ -15,28 +15,32 @@ use crate::domain::ids::IdError;
 #[derive(Debug)]
 pub(super) struct Failure {
     error: OsbError,
-    flags: Flags,
-}
-
-/// Which flags an error body may carry (OSB row ER-3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flags {
-    None,
-    Usable,
-    UsableAndRepeatable,
+    instance_usable: Option<bool>,
+    update_repeatable: Option<bool>,
 }
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    /// The error of an update.
-    pub(super) fn of_update(version: ApiVersion) -> impl Fn(OsbError) -> Self {
-        move |error| Self { error, flags: if version >= ApiVersion::V2_16 { Flags::UsableAndRepeatable } else { Flags::None } }
+    /// The error of an update: from 2.16 on it says what became of the instance and of the update (OSB row ER-3).
+    pub(super) fn of_update(version: ApiVersion, progress: &Progress) -> impl Fn(OsbError) -> Self {
+        let of_deprovision = Self::of_deprovision(version, progress);
+        move |error| {
+            let repeatable = error.is_update_repeatable();
+            let failure = of_deprovision(error);
+            // what cannot be used any more cannot be updated
+            Self { update_repeatable: failure.instance_usable.map(|usable| usable && repeatable), ..failure }
+        }
     }
 
-    /// The error of a deprovision.
-    pub(super) fn of_deprovision(version: ApiVersion) -> impl Fn(OsbError) -> Self {
-        move |error| Self { error, flags: if version >= ApiVersion::V2_16 { Flags::Usable } else { Flags::None } }
+    /// The error of a deprovision: from 2.16 on it says what became of the instance.
+    pub(super) fn of_deprovision(version: ApiVersion, progress: &Progress) -> impl Fn(OsbError) -> Self {
+        let progress = progress.clone();
+        move |error| Self {
+            error,
+            instance_usable: (version >= ApiVersion::V2_16).then(|| progress.is_instance_usable()),
+            update_repeatable: None,
+        }
     }
 
     /// The error itself.
@@ -47,7 +51,7 @@ impl Failure {
 
 impl From<OsbError> for Failure {
     fn from(error: OsbError) -> Self {
-        Self { error, flags: Flags::None }
+        Self { error, instance_usable: None, update_repeatable: None }
     }
 }
 
@@ -80,12 +84,10 @@ impl ResponseError for Failure {
         if let Some(code) = self.error.code() {
             body["error"] = code.into();
         }
-        let aftermath = self.error.aftermath();
-        if self.flags != Flags::None {
-            body["instance_usable"] = aftermath.instance_usable.into();
-        }
-        if self.flags == Flags::UsableAndRepeatable {
-            body["update_repeatable"] = aftermath.update_repeatable.into();
+        for (name, flag) in [("instance_usable", self.instance_usable), ("update_repeatable", self.update_repeatable)] {
+            if let Some(flag) = flag {
+                body[name] = flag.into();
+            }
         }
         response.json(body)
     }

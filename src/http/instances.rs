@@ -4,12 +4,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::body::{Body, accepts_incomplete, hints};
+use super::body::{Body, accepts_incomplete, hints, operation};
 use super::error::{Failure, Result};
 use super::paths::InstancePath;
-use crate::broker::{Deprovisioned, LastOperation, OperationState, Progress, Provisioned, UpdateRequest};
+use crate::broker::{Deprovisioned, OsbError, Progress, Provisioned, UpdateRequest};
 use crate::domain::api_version::ApiVersion;
 use crate::domain::instance::ProvisionRequest;
+use crate::domain::last_operation::{Kind, Operation, Poll};
 
 pub(super) async fn provision(api: web::Data<Api>, path: InstancePath, request: HttpRequest, bytes: web::Bytes) -> Result<HttpResponse> {
     let accepts_incomplete = accepts_incomplete(&request);
@@ -32,7 +33,7 @@ pub(super) async fn provision(api: web::Data<Api>, path: InstancePath, request: 
     Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await? {
         Some(Provisioned::Created) => HttpResponse::Created().json(json!({})),
         Some(Provisioned::Existing) => HttpResponse::Ok().json(json!({})),
-        Some(Provisioned::InProgress) | None => accepted("provision"),
+        Some(Provisioned::InProgress) | None => accepted(Kind::Provision, &progress),
     })
 }
 
@@ -71,8 +72,8 @@ pub(super) async fn update(
     request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse> {
-    let failure = Failure::of_update(version);
-    let accepts_incomplete = accepts_incomplete(&request);
+    let progress = Progress::new(accepts_incomplete(&request));
+    let failure = Failure::of_update(version, &progress);
     let parse = || -> crate::broker::Result<UpdateRequest> {
         let body = Body::parse(&request, &bytes)?;
         Ok(UpdateRequest {
@@ -85,14 +86,14 @@ pub(super) async fn update(
         })
     };
     let request = parse().map_err(&failure)?;
-    let (broker, progress) = (api.broker.clone(), Progress::new(accepts_incomplete));
+    let broker = api.broker.clone();
     let work = {
         let progress = progress.clone();
         async move { broker.update(&request, &progress).await }
     };
     Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
         Some(()) => HttpResponse::Ok().json(json!({})),
-        None => accepted("update"),
+        None => accepted(Kind::Update, &progress),
     })
 }
 
@@ -102,47 +103,56 @@ pub(super) async fn deprovision(
     version: ApiVersion,
     request: HttpRequest,
 ) -> Result<HttpResponse> {
-    let failure = Failure::of_deprovision(version);
+    let progress = Progress::new(accepts_incomplete(&request));
+    let failure = Failure::of_deprovision(version, &progress);
     let hints = hints(&request);
     hints.require().map_err(&failure)?;
-    let (broker, progress) = (api.broker.clone(), Progress::new(accepts_incomplete(&request)));
+    let broker = api.broker.clone();
     let work = {
         let progress = progress.clone();
         async move { broker.deprovision(&path.0, &hints, &progress).await }
     };
     Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
         Some(Deprovisioned::Done) => HttpResponse::Ok().json(json!({})),
-        Some(Deprovisioned::InProgress) | None => accepted("deprovision"),
+        Some(Deprovisioned::InProgress) | None => accepted(Kind::Deprovision, &progress),
     })
 }
 
-pub(super) async fn last_operation(api: web::Data<Api>, path: InstancePath, version: ApiVersion) -> Result<HttpResponse> {
-    let broker = api.broker.clone();
-    Ok(answer(api.to_the_end.run(async move { broker.last_operation(&path.0).await }).await?, version))
+pub(super) async fn last_operation(
+    api: web::Data<Api>,
+    path: InstancePath,
+    version: ApiVersion,
+    request: HttpRequest,
+) -> Result<HttpResponse> {
+    let (broker, asked) = (api.broker.clone(), operation(&request));
+    answer(api.to_the_end.run(async move { broker.last_operation(&path.0, asked).await }).await?, version)
 }
 
 /// 202: the work goes on, and any broker answers the poll (OSB row SY-2).
-fn accepted(operation: &str) -> HttpResponse {
-    HttpResponse::Accepted().json(json!({"operation": operation}))
+fn accepted(kind: Kind, progress: &Progress) -> HttpResponse {
+    let operation = progress.row().map(|row| Operation { kind, row }.to_string());
+    HttpResponse::Accepted().json(json!({"operation": operation.unwrap_or_else(|| kind.as_str().to_owned())}))
 }
 
 /// The answer to a poll; `Retry-After` while it goes on (OSB row LO-6).
-pub(super) fn answer(operation: LastOperation, version: ApiVersion) -> HttpResponse {
+pub(super) fn answer(poll: Poll, version: ApiVersion) -> Result<HttpResponse> {
     let mut response = HttpResponse::Ok();
-    let state = match operation.state {
-        OperationState::InProgress => {
+    let (state, description, aftermath) = match poll {
+        Poll::InProgress(description) => {
             response.insert_header((actix_web::http::header::RETRY_AFTER, 2));
-            "in progress"
+            ("in progress", description.to_owned(), None)
         }
-        OperationState::Succeeded => "succeeded",
-        OperationState::Failed => "failed",
+        Poll::Succeeded(description) => ("succeeded", description.to_owned(), None),
+        Poll::Failed { description, aftermath } => ("failed", description, aftermath),
+        Poll::Gone => return Err(OsbError::Gone.into()),
+        Poll::Unknown => return Err(OsbError::NotFound("Nothing is known under this id.".to_owned()).into()),
     };
-    let mut body = json!({"state": state, "description": operation.description});
-    if let Some(aftermath) = operation.aftermath
+    let mut body = json!({"state": state, "description": description});
+    if let Some(aftermath) = aftermath
         && version >= ApiVersion::V2_16
     {
         body["instance_usable"] = aftermath.instance_usable.into();
         body["update_repeatable"] = aftermath.update_repeatable.into();
     }
-    response.json(body)
+    Ok(response.json(body))
 }

@@ -28,6 +28,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::broker::Broker;
 pub use tls::{Certificates, TlsError};
 pub use to_the_end::ToTheEnd;
+use version::require_version;
 
 /// The largest request body in bytes; a larger one is 413.
 const MAX_BODY: usize = 1 << 20;
@@ -127,37 +128,38 @@ impl Stopper {
     }
 }
 
-/// Every route there is.
+/// Every route there is. Under `/v2` who is asking comes before what, so that nothing leaks about routes; what comes before how: a path
+/// or method that does not exist does so in no version.
 fn routes(config: &mut web::ServiceConfig) {
     let instance = web::resource("/service_instances/{instance_id}")
-        .route(web::put().to(instances::provision))
-        .route(web::get().to(instances::fetch))
-        .route(web::patch().to(instances::update))
-        .route(web::delete().to(instances::deprovision))
+        .route(web::put().to(instances::provision).wrap(from_fn(require_version)))
+        .route(web::get().to(instances::fetch).wrap(from_fn(require_version)))
+        .route(web::patch().to(instances::update).wrap(from_fn(require_version)))
+        .route(web::delete().to(instances::deprovision).wrap(from_fn(require_version)))
         .default_service(web::to(|| error::method_not_allowed("GET, PUT, PATCH, DELETE")));
     let binding = web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}")
-        .route(web::put().to(bindings::bind))
-        .route(web::get().to(bindings::fetch))
-        .route(web::delete().to(bindings::unbind))
+        .route(web::put().to(bindings::bind).wrap(from_fn(require_version)))
+        .route(web::get().to(bindings::fetch).wrap(from_fn(require_version)))
+        .route(web::delete().to(bindings::unbind).wrap(from_fn(require_version)))
         .default_service(web::to(|| error::method_not_allowed("GET, PUT, DELETE")));
     let only_get = || web::to(|| error::method_not_allowed("GET"));
     let v2 = web::scope("/v2")
-        .service(web::resource("/catalog").route(web::get().to(catalog::catalog)).default_service(only_get()))
+        .service(
+            web::resource("/catalog").route(web::get().to(catalog::catalog).wrap(from_fn(require_version))).default_service(only_get()),
+        )
         .service(instance)
         .service(
             web::resource("/service_instances/{instance_id}/last_operation")
-                .route(web::get().to(instances::last_operation))
+                .route(web::get().to(instances::last_operation).wrap(from_fn(require_version)))
                 .default_service(only_get()),
         )
         .service(binding)
         .service(
             web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}/last_operation")
-                .route(web::get().to(bindings::last_operation))
+                .route(web::get().to(bindings::last_operation).wrap(from_fn(require_version)))
                 .default_service(only_get()),
         )
         .default_service(web::to(error::no_such_route))
-        // the last one wraps the others: who is asking comes before how, and both before what
-        .wrap(from_fn(version::require_version))
         .wrap(from_fn(auth::authenticate));
     config
         .app_data(web::PayloadConfig::new(MAX_BODY))

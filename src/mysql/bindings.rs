@@ -1,4 +1,7 @@
-//! The table `service_bindings`, and the reference's `read_only_users` beside it.
+//! The table `service_bindings`: how a binding comes and goes.
+
+pub mod adopted;
+mod read_only_users;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +10,15 @@ use std::time::Duration;
 use sqlx::MySqlConnection;
 
 use super::instances::{json_object, json_text};
-use super::last_operations::{self, Kind, Outcome};
+use super::last_operations;
+use super::last_operations::deletions::{self, Began};
 use super::transact::End;
-use super::{Error, Mysql, Result, code, quote};
+use super::{Error, Mysql, Result, code};
 use crate::domain::binding::{Account, BindRequest, Binding, BindingState};
 use crate::domain::catalog::BindingLifetime;
 use crate::domain::ids::{BindingId, InstanceId};
 use crate::domain::instance::{Instance, OpId};
+use crate::domain::last_operation::{Kind, Outcome, Removal};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -174,7 +179,7 @@ pub async fn counts(mysql: &Mysql) -> Result<HashMap<i64, u64>> {
         .await
 }
 
-/// What a binding's account is called and how its password comes about.
+/// What a binding's account is called, how its password comes about, and since when it is wanted.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// Its name.
@@ -183,6 +188,8 @@ pub struct NewAccount {
     pub secret_id: String,
     /// The random value.
     pub salt: String,
+    /// When the request began.
+    pub began: Began,
 }
 
 /// How the beginning of a bind ended.
@@ -194,6 +201,8 @@ pub enum BindStart {
     Exists,
     /// The instance is not ready (any more).
     NoInstance,
+    /// A DELETE of this id, or of the instance, has been answered since the request began.
+    Deleted,
 }
 
 /// Step B1: inserts the row, and writes the instance's row, so that on Galera a bind and a deprovision that begin on two
@@ -203,7 +212,7 @@ pub enum BindStart {
 /// Whatever keeps the database from answering.
 pub async fn begin(
     mysql: &Mysql,
-    instance_row: i64,
+    instance: &Instance,
     request: &BindRequest,
     new: &NewAccount,
     lifetime: Option<BindingLifetime>,
@@ -218,7 +227,7 @@ pub async fn begin(
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP() + INTERVAL ? SECOND, UTC_TIMESTAMP() + INTERVAL ? SECOND, 'creating', ?, \
                  UTC_TIMESTAMP(6) + INTERVAL ? SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
             )
-            .bind(instance_row)
+            .bind(instance.row)
             .bind(request.id.as_str())
             .bind(&request.service_id)
             .bind(&request.plan_id)
@@ -252,17 +261,20 @@ pub async fn begin(
                 Err(error) => return Err(error),
             };
             if request.read_only() {
-                remember_read_only(&mut transaction, &new.account).await?;
+                read_only_users::remember(&mut transaction, &new.account).await?;
             }
-            let instance = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready'")
-                .bind(instance_row)
+            let noted = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready'")
+                .bind(instance.row)
                 .execute(&mut *transaction)
                 .await
                 .map_err(Error::doing("a note on an instance"))?;
-            match instance.rows_affected() {
-                1 => Ok(End::Commit(transaction, BindStart::Begun(row))),
-                _ => Ok(End::Rollback(BindStart::NoInstance)),
+            if noted.rows_affected() != 1 {
+                return Ok(End::Rollback(BindStart::NoInstance));
             }
+            if deletions::is_answered_since(&mut transaction, &instance.id, Some(&request.id), &new.began).await? {
+                return Ok(End::Rollback(BindStart::Deleted));
+            }
+            Ok(End::Commit(transaction, BindStart::Begun(row)))
         })
         .await
 }
@@ -334,14 +346,7 @@ pub async fn claim_for_deletion(mysql: &Mysql, binding: &Binding, op: &OpId, lea
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &OpId) -> Result<bool> {
-    let outcome = Outcome {
-        kind: Kind::Unbind,
-        succeeded: true,
-        description: "The service binding is deleted.".to_owned(),
-        update_repeatable: false,
-    };
-    let outcome = &outcome;
+pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &OpId, removal: &Removal) -> Result<bool> {
     let repeated = AtomicBool::new(false);
     let repeated = &repeated;
     mysql
@@ -363,58 +368,29 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
                 return Ok(End::Rollback(repeated && there == 0));
             }
             if binding.read_only {
-                forget_read_only(&mut transaction, &binding.account).await?;
+                read_only_users::forget(&mut transaction, &binding.account).await?;
             }
-            for forget in super::quota::FORGET_ACCOUNT {
-                sqlx::query(*forget)
-                    .bind(&instance.database)
-                    .bind(&binding.account.user)
-                    .bind(&binding.account.host)
-                    .bind(&binding.account.user)
-                    .bind(&binding.account.host)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(Error::doing("the last step of an unbind"))?;
+            forget(&mut transaction, instance, &binding.id, &binding.account).await?;
+            if *removal == Removal::Asked {
+                deletions::note(&mut transaction, &instance.id, Some(&binding.id)).await?;
             }
-            last_operations::note(&mut transaction, &instance.id, Some(&binding.id), outcome).await?;
             Ok(End::Commit(transaction, true))
         })
         .await
 }
 
-/// The reference's enforcer gives back write privileges to whoever is not in this table.
-async fn remember_read_only(connection: &mut MySqlConnection, account: &Account) -> Result<()> {
-    sqlx::query("INSERT INTO read_only_users (username, grantee, created_at, updated_at) VALUES (?, ?, UTC_TIMESTAMP(), UTC_TIMESTAMP())")
-        .bind(&account.user)
-        .bind(quote::account(account))
-        .execute(connection)
-        .await
-        .map_err(Error::doing("a note on a read-only account"))?;
-    Ok(())
-}
-
-async fn forget_read_only(connection: &mut MySqlConnection, account: &Account) -> Result<()> {
-    sqlx::query("DELETE FROM read_only_users WHERE username = ?")
-        .bind(&account.user)
-        .execute(connection)
-        .await
-        .map_err(Error::doing("a note on a read-only account"))?;
-    Ok(())
-}
-
-/// Whether a binding has this account.
-///
-/// # Errors
-/// Whatever keeps the database from answering.
-pub async fn has_account(mysql: &Mysql, account: &Account) -> Result<bool> {
-    mysql
-        .repeat("look for the binding of an account", |mut connection| async move {
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_bindings WHERE username = ?)")
-                .bind(&account.user)
-                .fetch_one(&mut *connection)
-                .await
-                .map(|found: i64| found != 0)
-                .map_err(Error::doing("a look at a binding"))
-        })
-        .await
+/// What the enforcer noted of the account of a binding goes, and how the binding ended is remembered.
+async fn forget(connection: &mut MySqlConnection, instance: &Instance, id: &BindingId, account: &Account) -> Result<()> {
+    for forget in super::quota::FORGET_ACCOUNT {
+        sqlx::query(*forget)
+            .bind(&instance.database)
+            .bind(&account.user)
+            .bind(&account.host)
+            .bind(&account.user)
+            .bind(&account.host)
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::doing("the last step of an unbind"))?;
+    }
+    last_operations::note(connection, &instance.id, Some(id), &Outcome::deleted(Kind::Unbind, "binding")).await
 }

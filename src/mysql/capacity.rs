@@ -1,5 +1,7 @@
 //! The counter of what is reserved, and what it is made of.
 
+use sqlx::MySqlConnection;
+
 use super::{Error, Mysql, Result};
 
 /// What the counter says. Bytes.
@@ -61,4 +63,28 @@ pub async fn shares(mysql: &Mysql) -> Result<Vec<Share>> {
                 .collect())
         })
         .await
+}
+
+/// Takes room of the counter, in the transaction that writes the row it is for; false when it does not fit.
+pub(super) async fn take(connection: &mut MySqlConnection, bytes: u64, sellable_bytes: u64) -> Result<bool> {
+    let done = sqlx::query("UPDATE capacity SET reserved_bytes = reserved_bytes + ? WHERE id = 1 AND reserved_bytes + ? <= ?")
+        .bind(bytes)
+        .bind(bytes)
+        .bind(sellable_bytes)
+        .execute(connection)
+        .await
+        .map_err(Error::doing("a reservation"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives room back to the counter, in the transaction that writes the row it was for.
+pub(super) async fn give_back(connection: &mut MySqlConnection, bytes: u64) -> Result<()> {
+    // a counter below what is given back can only come from a hand in the tables: reconcile says so, nothing fails here
+    sqlx::query("UPDATE capacity SET reserved_bytes = IF(reserved_bytes >= ?, reserved_bytes - ?, 0) WHERE id = 1")
+        .bind(bytes)
+        .bind(bytes)
+        .execute(connection)
+        .await
+        .map_err(Error::doing("a release"))?;
+    Ok(())
 }

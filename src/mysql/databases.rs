@@ -1,6 +1,10 @@
 //! The databases that are sold. Every function can be repeated.
 
-use super::{Error, Mysql, Result, quote};
+use super::{Error, Mysql, Result, code, quote};
+
+/// Seconds for which a DROP waits for somebody's lock (a backup's, an operator's). Without a limit it would wait for a day or longer; whoever
+/// deletes tries again.
+const PATIENCE: u32 = 20;
 
 /// Step P2. `charset` and `collation` have been checked by [`charset_of`].
 ///
@@ -23,17 +27,20 @@ pub async fn drop(mysql: &Mysql, database: &str) -> Result<()> {
     for table in tables(mysql, database).await? {
         // foreign keys between the tables of a database that goes are no obstacle
         let statement = format!(
-            "SET SESSION foreign_key_checks = 0; DROP TABLE IF EXISTS {}.{}",
+            "SET SESSION foreign_key_checks = 0, lock_wait_timeout = {PATIENCE}; DROP TABLE IF EXISTS {}.{}",
             quote::identifier(database),
             quote::identifier(&table)
         );
         let dropped = mysql.send("drop a table", &statement, Error::doing("DROP TABLE")).await;
-        // a table that cannot be dropped by itself goes with the database, or that says why
-        if let Err(error) = dropped {
-            tracing::debug!(database, %error, "a table was not dropped by itself");
+        match dropped {
+            Ok(()) => {}
+            // the database would wait for the same lock
+            Err(error) if error.code() == Some(code::LOCK_WAIT_TIMEOUT) => return Err(error),
+            // a table that cannot be dropped by itself goes with the database, or that says why
+            Err(error) => tracing::debug!(database, %error, "a table was not dropped by itself"),
         }
     }
-    let statement = format!("DROP DATABASE IF EXISTS {}", quote::identifier(database));
+    let statement = format!("SET SESSION lock_wait_timeout = {PATIENCE}; DROP DATABASE IF EXISTS {}", quote::identifier(database));
     mysql.send("drop a database", &statement, Error::doing("DROP DATABASE")).await
 }
 

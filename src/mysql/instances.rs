@@ -1,5 +1,7 @@
-//! The table `service_instances` and the counter beside it. Each change of `reserved_bytes` and the same change of the
+//! The table `service_instances`: how an instance comes and goes. Each change of `reserved_bytes` and the same change of the
 //! counter are one transaction, with the counter last: its lock is the busiest and so held shortest.
+
+pub mod updates;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,11 +9,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use sqlx::MySqlConnection;
 
-use super::last_operations::{self, Outcome};
+use super::capacity::{give_back, take};
+use super::last_operations;
+use super::last_operations::deletions::{self, Began};
 use super::transact::End;
 use super::{Error, Mysql, Result, code};
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId, ProvisionRequest};
+use crate::domain::last_operation::{Kind, Outcome, Removal};
 use crate::failpoint::failpoint;
 
 macro_rules! select {
@@ -156,6 +161,8 @@ pub enum Reservation {
     Exists,
     /// It does not fit; nothing was kept.
     Full,
+    /// A DELETE of this id has been answered since the request began; nothing was kept.
+    Deleted,
 }
 
 /// What a row is made of.
@@ -169,6 +176,8 @@ pub struct NewInstance<'a> {
     pub max_storage_mb: u64,
     /// What it takes of the counter.
     pub reserved_bytes: u64,
+    /// When the request began.
+    pub began: &'a Began,
 }
 
 /// Step P1: inserts the row and takes its room, or neither. The counter may grow up to `sellable_bytes`.
@@ -176,7 +185,7 @@ pub struct NewInstance<'a> {
 /// # Errors
 /// Whatever keeps the database from answering.
 pub async fn reserve(mysql: &Mysql, new: &NewInstance<'_>, sellable_bytes: u64, op: &OpId, lease: Duration) -> Result<Reservation> {
-    let NewInstance { request, database, max_storage_mb, reserved_bytes } = *new;
+    let NewInstance { request, database, max_storage_mb, reserved_bytes, began } = *new;
     let reserved = mysql
         .transact("reserve", |mut transaction| async move {
             let inserted = sqlx::query(
@@ -202,18 +211,21 @@ pub async fn reserve(mysql: &Mysql, new: &NewInstance<'_>, sellable_bytes: u64, 
             .map_err(Error::doing("an instance row"));
             let row = match inserted {
                 Ok(done) => i64::try_from(done.last_insert_id()).unwrap_or(i64::MAX),
-                Err(error) if error.code() == Some(code::DUPLICATE_KEY) => return Ok(End::Rollback(None)),
+                Err(error) if error.code() == Some(code::DUPLICATE_KEY) => return Ok(End::Rollback(Reservation::Exists)),
                 Err(error) => return Err(error),
             };
+            if deletions::is_answered_since(&mut transaction, &request.id, None, began).await? {
+                return Ok(End::Rollback(Reservation::Deleted));
+            }
             failpoint!("P1.inside");
             match take(&mut transaction, reserved_bytes, sellable_bytes).await? {
-                true => Ok(End::Commit(transaction, Some(row))),
-                false => Ok(End::Rollback(None)),
+                true => Ok(End::Commit(transaction, Reservation::Reserved(row))),
+                false => Ok(End::Rollback(Reservation::Full)),
             }
         })
         .await?;
-    if let Some(row) = reserved {
-        return Ok(Reservation::Reserved(row));
+    if matches!(reserved, Reservation::Reserved(_) | Reservation::Deleted) {
+        return Ok(reserved);
     }
     // full, or a duplicate: a repeated request must get its answer and never a 507; after a lost COMMIT the row is ours
     Ok(match find(mysql, &request.id).await? {
@@ -221,30 +233,6 @@ pub async fn reserve(mysql: &Mysql, new: &NewInstance<'_>, sellable_bytes: u64, 
         Some(_) => Reservation::Exists,
         None => Reservation::Full,
     })
-}
-
-/// Takes room of the counter; false when it does not fit.
-async fn take(connection: &mut MySqlConnection, bytes: u64, sellable_bytes: u64) -> Result<bool> {
-    let done = sqlx::query("UPDATE capacity SET reserved_bytes = reserved_bytes + ? WHERE id = 1 AND reserved_bytes + ? <= ?")
-        .bind(bytes)
-        .bind(bytes)
-        .bind(sellable_bytes)
-        .execute(connection)
-        .await
-        .map_err(Error::doing("a reservation"))?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Gives room back to the counter.
-async fn give_back(connection: &mut MySqlConnection, bytes: u64) -> Result<()> {
-    // a counter below what is given back can only come from a hand in the tables: reconcile says so, nothing fails here
-    sqlx::query("UPDATE capacity SET reserved_bytes = IF(reserved_bytes >= ?, reserved_bytes - ?, 0) WHERE id = 1")
-        .bind(bytes)
-        .bind(bytes)
-        .execute(connection)
-        .await
-        .map_err(Error::doing("a release"))?;
-    Ok(())
 }
 
 /// Begins (or takes over) an operation on a row that nobody works on: state `to`, a new `op_id`, a new lease. False: the row
@@ -308,11 +296,16 @@ pub async fn mark_ready(mysql: &Mysql, row: i64, op: &OpId) -> Result<bool> {
         .await
 }
 
-/// Step D3: the row goes, with it what the enforcer noted of its database; its room is free again, and the outcome is remembered. False: the lease was lost and somebody else has the row.
+/// Step D3: the row goes, with it what the enforcer noted of its database; its room is free again, and the outcome is remembered. False:
+/// the lease was lost and somebody else has the row.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Outcome) -> Result<bool> {
+pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, removal: &Removal) -> Result<bool> {
+    let outcome = &match removal {
+        Removal::Asked | Removal::Resumed => Outcome::deleted(Kind::Deprovision, "instance"),
+        Removal::Undone(outcome) => outcome.clone(),
+    };
     let repeated = AtomicBool::new(false);
     let repeated = &repeated;
     mysql
@@ -341,162 +334,12 @@ pub async fn release(mysql: &Mysql, instance: &Instance, op: &OpId, outcome: &Ou
                 sqlx::query(*forget).bind(&instance.database).execute(&mut *transaction).await.map_err(Error::doing("a release"))?;
             }
             last_operations::note(&mut transaction, &instance.id, None, outcome).await?;
+            if *removal == Removal::Asked {
+                deletions::note(&mut transaction, &instance.id, None).await?;
+            }
             failpoint!("D3.inside");
             give_back(&mut transaction, reserved).await?;
             Ok(End::Commit(transaction, true))
-        })
-        .await
-}
-
-/// What changes with an update.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// The plan after the update; none where an adopted instance has none.
-    pub plan_id: Option<String>,
-    /// Its quota in MB.
-    pub max_storage_mb: u64,
-    /// What it reserves.
-    pub reserved_bytes: u64,
-    /// The maintenance version after the update.
-    pub maintenance_version: Option<String>,
-}
-
-/// How the beginning of an update ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateStart {
-    /// The room of the larger plan is taken, the state is `updating`.
-    Begun,
-    /// The row has changed since it was read, or somebody works on it.
-    Lost,
-    /// The larger plan does not fit; nothing was changed.
-    Full,
-}
-
-/// Begins an update: state `updating`, and the room of the larger of both plans.
-///
-/// # Errors
-/// Whatever keeps the database from answering.
-pub async fn begin_update(
-    mysql: &Mysql,
-    instance: &Instance,
-    change: &Change,
-    sellable_bytes: u64,
-    op: &OpId,
-    lease: Duration,
-) -> Result<UpdateStart> {
-    let more = change.reserved_bytes.saturating_sub(instance.reserved_bytes);
-    let start = mysql
-        .transact("begin an update", |mut transaction| async move {
-            let done = sqlx::query(
-                "UPDATE service_instances SET state = 'updating', op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, \
-                 reserved_bytes = reserved_bytes + ?, updated_at = UTC_TIMESTAMP(6) \
-                 WHERE id = ? AND state = 'ready' AND op_id IS NULL AND reserved_bytes = ? AND plan_guid <=> ?",
-            )
-            .bind(&op.0)
-            .bind(lease.as_secs_f64())
-            .bind(more)
-            .bind(instance.row)
-            .bind(instance.reserved_bytes)
-            .bind(&instance.plan_id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(Error::doing("an update"))?;
-            if done.rows_affected() != 1 {
-                return Ok(End::Rollback(UpdateStart::Lost));
-            }
-            if more > 0 && !take(&mut transaction, more, sellable_bytes).await? {
-                return Ok(End::Rollback(UpdateStart::Full));
-            }
-            Ok(End::Commit(transaction, UpdateStart::Begun))
-        })
-        .await?;
-    if start == UpdateStart::Lost && find(mysql, &instance.id).await?.is_some_and(|now| now.op.as_ref() == Some(op)) {
-        return Ok(UpdateStart::Begun); // the answer to an earlier COMMIT was lost
-    }
-    Ok(start)
-}
-
-/// Ends an update, done or undone: the row says what is in force, and the counter gets back what is too much. False: the
-/// lease was lost.
-///
-/// # Errors
-/// Whatever keeps the database from answering.
-pub async fn end_update(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<bool> {
-    let repeated = AtomicBool::new(false);
-    let repeated = &repeated;
-    mysql
-        .transact("end an update", |mut transaction| async move {
-            let repeated = repeated.swap(true, Ordering::Relaxed);
-            let reserved: Option<u64> =
-                sqlx::query_scalar("SELECT reserved_bytes FROM service_instances WHERE id = ? AND op_id = ? FOR UPDATE")
-                    .bind(row)
-                    .bind(&op.0)
-                    .fetch_optional(&mut *transaction)
-                    .await
-                    .map_err(Error::doing("the end of an update"))?;
-            let Some(reserved) = reserved else {
-                // the answer to an earlier COMMIT may have been lost
-                let done: i64 = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes = ?)",
-                )
-                .bind(row)
-                .bind(&change.plan_id)
-                .bind(change.reserved_bytes)
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(Error::doing("the end of an update"))?;
-                return Ok(End::Rollback(repeated && done != 0));
-            };
-            sqlx::query(
-                "UPDATE service_instances SET plan_guid = ?, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
-                 state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
-            )
-            .bind(&change.plan_id)
-            .bind(change.max_storage_mb)
-            .bind(change.reserved_bytes)
-            .bind(&change.maintenance_version)
-            .bind(row)
-            .bind(&op.0)
-            .execute(&mut *transaction)
-            .await
-            .map_err(Error::doing("the end of an update"))?;
-            last_operations::forget(&mut transaction, row).await?;
-            give_back(&mut transaction, reserved.saturating_sub(change.reserved_bytes)).await?;
-            Ok(End::Commit(transaction, true))
-        })
-        .await
-}
-
-/// Records what a platform says of an instance that needs no work: names and annotations, the maintenance version, and the
-/// owner of an adopted one.
-///
-/// # Errors
-/// Whatever keeps the database from answering.
-pub async fn record(
-    mysql: &Mysql,
-    row: i64,
-    service_id: &str,
-    owner: Option<(&str, &str)>,
-    context: Option<&Map<String, Value>>,
-    maintenance_version: Option<&str>,
-) -> Result<()> {
-    mysql
-        .repeat("record what a platform says", |mut connection| async move {
-            sqlx::query(
-                "UPDATE service_instances SET service_guid = COALESCE(service_guid, ?), organization_guid = COALESCE(organization_guid, ?), \
-                 space_guid = COALESCE(space_guid, ?), context = COALESCE(?, context), maintenance_version = COALESCE(?, maintenance_version), \
-                 updated_at = UTC_TIMESTAMP(6) WHERE id = ?",
-            )
-            .bind(service_id)
-            .bind(owner.map(|owner| owner.0))
-            .bind(owner.map(|owner| owner.1))
-            .bind(context.and_then(json_text))
-            .bind(maintenance_version)
-            .bind(row)
-            .execute(&mut *connection)
-            .await
-            .map_err(Error::doing("a note on an instance"))?;
-            Ok(())
         })
         .await
 }

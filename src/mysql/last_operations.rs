@@ -1,54 +1,15 @@
 //! How operations ended whose rows cannot say so: what was deleted, and what failed. Any broker answers a poll from here.
 
+pub mod deletions;
+
 use sqlx::MySqlConnection;
 
 use super::{Error, Mysql, Result};
 use crate::domain::ids::{BindingId, InstanceId};
+use crate::domain::last_operation::{Kind, Outcome};
 
 /// Hours for which an outcome is remembered; platforms poll far less long.
 const REMEMBERED_HOURS: u32 = 48;
-
-/// The verbs a platform polls for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// PUT of an instance.
-    Provision,
-    /// PATCH of an instance.
-    Update,
-    /// DELETE of an instance.
-    Deprovision,
-    /// DELETE of a binding.
-    Unbind,
-}
-
-impl Kind {
-    /// The word in the table, and the `operation` a platform hands back.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Provision => "provision",
-            Self::Update => "update",
-            Self::Deprovision => "deprovision",
-            Self::Unbind => "unbind",
-        }
-    }
-
-    fn parse(word: &str) -> Option<Self> {
-        [Self::Provision, Self::Update, Self::Deprovision, Self::Unbind].into_iter().find(|kind| kind.as_str() == word)
-    }
-}
-
-/// How an operation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Which one.
-    pub kind: Kind,
-    /// Done, or failed.
-    pub succeeded: bool,
-    /// A sentence for the end user.
-    pub description: String,
-    /// The same update may succeed later.
-    pub update_repeatable: bool,
-}
 
 /// The remembered outcome of an instance (`binding`: none) or of a binding. An outcome that is older than the row of a new
 /// instance under the same id is not that instance's.
@@ -129,7 +90,7 @@ pub async fn purge(mysql: &Mysql) -> Result<()> {
                 .execute(&mut *connection)
                 .await
                 .map_err(Error::doing("the end of old outcomes"))?;
-            Ok(())
+            deletions::purge(&mut connection, REMEMBERED_HOURS).await
         })
         .await
 }

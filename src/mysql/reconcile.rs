@@ -131,3 +131,20 @@ pub async fn accounts_named(mysql: &Mysql, user: &str) -> Result<Vec<Account>> {
         })
         .await
 }
+
+/// Whether a binding has this account.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn has_account(mysql: &Mysql, account: &Account) -> Result<bool> {
+    mysql
+        .repeat("look for the binding of an account", |mut connection| async move {
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_bindings WHERE username = ?)")
+                .bind(&account.user)
+                .fetch_one(&mut *connection)
+                .await
+                .map(|found: i64| found != 0)
+                .map_err(Error::doing("a look at a binding"))
+        })
+        .await
+}

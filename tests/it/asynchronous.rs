@@ -35,16 +35,17 @@ async fn a_life_in_202() {
     let bed = always_asynchronous(2).await;
     let (one, other) = (&bed.clients[0], &bed.clients[1]);
     let accepted = accepting(one, Method::PUT, "i1", Some(provision_body(PLAN_SMALL))).await;
-    assert_eq!((accepted.status, &accepted.body), (202, &json!({"operation": "provision"})));
     assert_eq!(polled(other, "i1").await.expect(200)["state"], "succeeded");
+    let row = bed.number("SELECT id FROM service_instances").await;
+    assert_eq!((accepted.status, &accepted.body), (202, &json!({"operation": format!("provision-{row}")})));
     accepting(other, Method::PUT, "i1", Some(provision_body(PLAN_SMALL))).await.expect(200);
 
     let change = json!({"service_id": SERVICE, "plan_id": PLAN_LARGE});
-    assert_eq!(accepting(one, Method::PATCH, "i1", Some(change)).await.expect(202), json!({"operation": "update"}));
+    assert_eq!(accepting(one, Method::PATCH, "i1", Some(change)).await.expect(202), json!({"operation": format!("update-{row}")}));
     assert_eq!(polled(other, "i1").await.expect(200)["state"], "succeeded");
     assert_eq!(other.get(&instance("i1")).await.expect(200)["plan_id"], PLAN_LARGE);
 
-    assert_eq!(accepting(one, Method::DELETE, "i1", None).await.expect(202), json!({"operation": "deprovision"}));
+    assert_eq!(accepting(one, Method::DELETE, "i1", None).await.expect(202), json!({"operation": format!("deprovision-{row}")}));
     assert_eq!(polled(other, "i1").await.expect(410), json!({}), "deleted, and remembered");
     accepting(other, Method::DELETE, "i1", None).await.expect(410);
     assert_eq!(bed.reserved_mb().await, 0);
@@ -150,4 +151,38 @@ async fn last_operation_of_bindings() {
     osb.unbind("i1", "b1").await.expect(200);
     assert_eq!(osb.get(path).await.expect(410), json!({}));
     osb.get("/v2/service_instances/i1/service_bindings/never/last_operation").await.expect(404);
+}
+
+#[tokio::test]
+async fn each_poll_hears_of_its_own_operation() {
+    let bed = always_asynchronous(2).await;
+    let (one, other) = (&bed.clients[0], &bed.clients[1]);
+    let poll = async |operation: &Value| {
+        let operation = operation["operation"].as_str().unwrap();
+        other.get(&format!("{}/last_operation?service_id=stale&operation={operation}", instance("i1"))).await
+    };
+    let mut operations = Vec::new();
+    for _ in 0..2 {
+        let created = accepting(one, Method::PUT, "i1", Some(provision_body(PLAN_SMALL))).await.expect(202);
+        assert_eq!(polled(other, "i1").await.expect(200)["state"], "succeeded");
+        assert_eq!(poll(&created).await.expect(200)["state"], "succeeded");
+        let changed = json!({"service_id": SERVICE, "plan_id": PLAN_LARGE});
+        let changed = accepting(one, Method::PATCH, "i1", Some(changed)).await.expect(202);
+        assert_eq!(polled(other, "i1").await.expect(200)["state"], "succeeded");
+        assert_eq!(poll(&changed).await.expect(200)["state"], "succeeded");
+        let deleted = accepting(one, Method::DELETE, "i1", None).await.expect(202);
+        polled(other, "i1").await.expect(410);
+        operations.push((created, changed, deleted));
+    }
+    // after the end, and while another instance has the id
+    for _ in 0..2 {
+        for (created, changed, deleted) in &operations {
+            assert_eq!(poll(created).await.expect(200)["state"], "failed", "410 would be polled for ever");
+            let changed = poll(changed).await.expect(200);
+            assert_eq!((&changed["state"], &changed["instance_usable"]), (&json!("failed"), &json!(false)));
+            assert_eq!(poll(deleted).await.expect(410), json!({}));
+        }
+        accepting(one, Method::PUT, "i1", Some(provision_body(PLAN_SMALL))).await;
+        assert_eq!(polled(other, "i1").await.expect(200)["state"], "succeeded");
+    }
 }

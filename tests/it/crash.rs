@@ -326,6 +326,35 @@ async fn a_bind_or_unbind_that_wakes_after_its_lease_leaves_the_successors_accou
 }
 
 #[tokio::test]
+async fn what_wakes_after_a_delete_was_answered_makes_nothing() {
+    let bed = bed(LEASE).await;
+    for (point, verb) in [("P0", Verb::Provision), ("B0", Verb::Bind)] {
+        let id = guid();
+        if matches!(verb, Verb::Bind) {
+            bed.osb().provision(&id).await.expect(201);
+        }
+        let delete = if matches!(verb, Verb::Bind) { Verb::Unbind } else { Verb::Deprovision };
+        // nothing is there yet, and the platform hears so
+        let answer = stall(&bed, point, verb, &id, async || drop(duplicate(&bed, point, delete, &id, 410).await)).await;
+        assert_eq!(answer.expect(422)["error"], "ConcurrencyError", "{point}");
+        assert!(binding_of(&bed, &id).await.is_none());
+        // whoever comes after it is served
+        bed.osb().send(verb.request(bed.osb(), &id)).await.expect(201);
+        // the binding's instance was deleted, and is another one by now
+        if matches!(verb, Verb::Bind) {
+            bed.osb().unbind(&id, "b1").await.expect(200);
+            let answer = stall(&bed, point, verb, &id, async || {
+                bed.osb().deprovision(&id).await.expect(200);
+                bed.osb().provision(&id).await.expect(201);
+            })
+            .await;
+            assert_eq!(answer.expect(422)["error"], "ConcurrencyError", "{point}");
+            assert!(binding_of(&bed, &id).await.is_none());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_plan_that_wakes_after_its_lease_changes_nothing() {
     let bed = bed(3.0).await;
     for point in ["C1", "C2"] {

@@ -42,7 +42,9 @@ async fn nobody_gets_in_without_the_credentials() {
             assert!(answer.expect(401)["description"].is_string(), "{name} {path}");
         }
     }
-    assert_eq!(osb.send(osb.bare(Method::GET, "/v2/nothing/here")).await.status, 401, "nothing leaks about routes");
+    for (method, path) in [(Method::GET, "/v2/nothing/here"), (Method::POST, "/v2/catalog")] {
+        assert_eq!(osb.send(osb.bare(method, path)).await.status, 401, "nothing leaks about routes");
+    }
 }
 
 #[tokio::test]
@@ -61,6 +63,10 @@ async fn the_version_comes_before_the_body() {
         }
         let missing = osb.send(osb.bare(method(name), path).basic_auth(ADMIN, Some(&osb.password))).await;
         assert_eq!(missing.status, 400);
+    }
+    // what does not exist does so in no version
+    for (method, path, status) in [(Method::GET, "/v2/nothing/here", 404), (Method::POST, "/v2/catalog", 405)] {
+        assert_eq!(osb.send(osb.bare(method, path).basic_auth(ADMIN, Some(&osb.password))).await.status, status, "{path}");
     }
     for version in ["2.11", "2.15", "2.17", "2.99"] {
         osb.speaking(version).get("/v2/catalog").await.expect(200);

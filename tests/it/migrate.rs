@@ -1,7 +1,14 @@
 use std::ffi::OsStr;
 
+use reqwest::Method;
+use serde_json::json;
+use sqlx::MySqlConnection;
+
+use crate::support::bed::{PLAN_LARGE, SERVICE};
 use crate::support::broker::run;
-use crate::support::{Bed, BedOptions, shared_server};
+use crate::support::osb::{binding, instance};
+use crate::support::server::connect;
+use crate::support::{Bed, BedOptions, own_server, shared_server};
 
 /// The tables as cf-mysql-broker's Rails migrations made them.
 const REFERENCE: &str = "
@@ -46,6 +53,86 @@ async fn an_existing_installation_is_taken_over_in_place() {
     assert_eq!(bed.number("SELECT max_storage_mb FROM service_instances WHERE guid = 'old-2' AND plan_guid = 'gone-plan'").await, 7);
     bed.osb().deprovision("old-2").await.expect(200);
     assert_eq!(bed.reserved_mb().await, 5);
+}
+
+/// An account as cf-mysql-broker made it for a binding, and a session of it.
+async fn old_account(bed: &Bed, user: &str, grants: &[&str]) -> MySqlConnection {
+    bed.execute(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'Pass-0word'")).await;
+    for database in grants {
+        bed.execute(&format!("GRANT ALL PRIVILEGES ON `{database}`.* TO '{user}'@'%'")).await;
+    }
+    connect(&bed.server, user, "Pass-0word").await.unwrap()
+}
+
+async fn is_in(session: &mut MySqlConnection) -> bool {
+    sqlx::raw_sql("SELECT 1").execute(session).await.is_ok()
+}
+
+/// Ruby says so: `Digest::MD5.base64digest(id).gsub(/[^a-zA-Z0-9]+/, '')[0...16]`.
+const OLD_ACCOUNTS: [(&str, &str); 4] = [
+    ("old-binding", "a3NKVDnBIK77raWQ"),
+    ("other-binding", "QsWqdDPcCcg4v3yj"),
+    ("third-binding", "b87n7wBCYr0892Ql"),
+    ("h", "JRDDkBHFvnBBgkIO"),
+];
+
+#[tokio::test]
+async fn accounts_of_the_old_broker_end_with_their_bindings_and_with_their_instance() {
+    let server = own_server().await;
+    let mut bed = Bed::prepare(&server, &BedOptions::default()).await;
+    bed.execute(&format!("CREATE DATABASE {own} CHARACTER SET utf8mb3; USE {own}; {REFERENCE}", own = bed.database)).await;
+    bed.execute("CREATE DATABASE cf_old_1; CREATE DATABASE cf_old_2; CREATE TABLE cf_old_1.t (id INT)").await;
+    let [(first, first_user), (second, second_user), (_, third_user), (fourth, fourth_user)] = OLD_ACCOUNTS;
+    let mut gone = old_account(&bed, first_user, &["cf_old_1"]).await;
+    let mut maker = old_account(&bed, second_user, &["cf_old_1"]).await;
+    sqlx::raw_sql("CREATE VIEW cf_old_1.v AS SELECT id FROM cf_old_1.t").execute(&mut maker).await.unwrap();
+    let mut with_the_instance = old_account(&bed, third_user, &["cf\\_old\\_1"]).await;
+    let mut other = old_account(&bed, fourth_user, &["cf_old_2"]).await;
+    let mut operator = old_account(&bed, "reportinguser123", &["cf_old_1"]).await;
+    let mut both = old_account(&bed, "ReportingReader2", &["cf_old_1", "cf_old_2"]).await;
+    bed.execute(&format!(
+        "INSERT INTO {}.read_only_users (username, grantee, created_at, updated_at) VALUES ('{first_user}', 'x', NOW(), NOW())",
+        bed.database
+    ))
+    .await;
+    migrate(&bed);
+    bed.start_broker().await;
+    let osb = bed.osb();
+
+    // a change of plan reaches them
+    let change = json!({"service_id": SERVICE, "plan_id": PLAN_LARGE});
+    osb.patch(&instance("old-1"), &change).await.expect(200);
+    let limit = format!("SELECT max_user_connections FROM mysql.user WHERE User = '{first_user}'");
+    assert_eq!(bed.number(&limit).await, 7);
+
+    // no such binding of this instance, whatever the account
+    osb.unbind("old-1", fourth).await.expect(410);
+    osb.unbind("old-2", first).await.expect(410);
+    osb.send(osb.request(Method::DELETE, &binding("old-1", first))).await.expect(400);
+    assert_eq!((bed.accounts(first_user).await, is_in(&mut gone).await), (1, true));
+    osb.unbind("old-1", first).await.expect(200);
+    assert_eq!((bed.accounts(first_user).await, is_in(&mut gone).await), (0, false));
+    assert_eq!(bed.number("SELECT COUNT(*) FROM read_only_users").await, 0);
+    osb.unbind("old-1", first).await.expect(410);
+    // one that an object names as its definer is retired
+    osb.unbind("old-1", second).await.expect(200);
+    assert!(!is_in(&mut maker).await && connect(&bed.server, second_user, "Pass-0word").await.is_err());
+    assert_eq!(bed.accounts(second_user).await, 1);
+    osb.unbind("old-1", second).await.expect(410);
+
+    // a binding of ours under an id that the old broker knew: both accounts go
+    let mut again = old_account(&bed, first_user, &["cf_old_1"]).await;
+    osb.bind("old-1", first).await.expect(201);
+    osb.unbind("old-1", first).await.expect(200);
+    assert_eq!((bed.accounts(first_user).await, is_in(&mut again).await), (0, false));
+
+    osb.deprovision("old-1").await.expect(200);
+    assert_eq!(bed.databases("cf_old_1").await + bed.accounts(second_user).await + bed.accounts(third_user).await, 0);
+    assert!(!is_in(&mut with_the_instance).await);
+    // of another instance, of nobody's binding, and of more than this database
+    for session in [&mut other, &mut operator, &mut both] {
+        assert!(is_in(session).await);
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::ffi::OsStr;
 use serde_json::{Value, json};
 
 use crate::support::broker::run;
-use crate::support::{Bed, BedOptions, own_server};
+use crate::support::{Bed, BedOptions, eventually, own_server};
 
 fn reconcile(bed: &Bed, more: &[&str]) -> (i32, Value) {
     let mut arguments = vec![OsStr::new("reconcile"), OsStr::new("--config"), bed.config.as_os_str(), OsStr::new("--json")];
@@ -92,4 +92,20 @@ async fn nothing_is_dropped_where_somebody_else_may_sell_too() {
     let (code, report) = reconcile(&bed, &["--apply"]);
     assert_eq!((code, kinds(&report)), (1, vec!["orphan_database", "other_installation"]), "{report}");
     assert_eq!(bed.databases(&database).await, 1);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_in_the_metrics_all_the_time() {
+    let server = own_server().await;
+    let mut bed = Bed::on(&server, BedOptions { alone: true, ..slow() }).await;
+    bed.execute(&format!("CREATE DATABASE cf_{}_00000000", "d".repeat(32))).await;
+    bed.brokers.clear();
+    bed.start_broker().await;
+    let osb = bed.clients.last().unwrap();
+    eventually("the orphan is in the metrics", async || {
+        let metrics = osb.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        let wanted = ["cf_mysql_orphans{kind=\"orphan_database\"} 1", "cf_mysql_orphans{kind=\"orphan_account\"} 0"];
+        wanted.iter().all(|line| metrics.contains(line)).then_some(())
+    })
+    .await;
 }

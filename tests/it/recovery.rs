@@ -1,9 +1,11 @@
 //! What a dead broker leaves behind, made by hand; real kills at each step are in the crash suite.
 
 use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::support::bed::{PLAN_SMALL, app};
-use crate::support::{Bed, eventually};
+use crate::support::bed::{PLAN_LARGE, PLAN_SMALL, SERVICE, app};
+use crate::support::osb::instance;
+use crate::support::{Bed, BedOptions, eventually};
 
 const MB: i64 = 1 << 20;
 
@@ -30,6 +32,84 @@ async fn the_same_put_takes_an_abandoned_creation_over() {
     assert_eq!(bed.databases(&old).await, 0, "the old attempt's database is gone");
     assert_eq!(bed.databases(&bed.database_of("i1").await).await, 1);
     assert_eq!(bed.reserved_mb().await, 5);
+}
+
+#[tokio::test]
+async fn the_same_put_finishes_an_abandoned_deletion_and_begins_anew() {
+    let bed = Bed::new().await;
+    let old = abandon_instance(&bed, "i1", "deleting", -1).await;
+    bed.osb().provision("i1").await.expect(201);
+    assert_eq!(bed.databases(&old).await, 0);
+    assert_eq!(bed.reserved_mb().await, 5);
+}
+
+/// A binding of the instance `i1` as a broker leaves it, or works on it; the name of its account.
+async fn abandon_binding(bed: &Bed, id: &str, lease_seconds: i64) -> String {
+    let user = format!("cfb{}", crate::support::unique());
+    bed.execute(&format!(
+        "INSERT INTO {own}.service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, username, host, secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
+         SELECT id, '{id}', 'service-1', '{PLAN_SMALL}', 'a1', '{user}', '%', 'first', 'salt', 'creating', REPEAT('b', 32), \
+         UTC_TIMESTAMP(6) + INTERVAL {lease_seconds} SECOND, UTC_TIMESTAMP(), UTC_TIMESTAMP() FROM {own}.service_instances WHERE guid = 'i1'; \
+         CREATE USER '{user}'@'%' IDENTIFIED BY 'Pass-0word'",
+        own = bed.database,
+    ))
+    .await;
+    user
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_over_is_waited_for_and_then_refused() {
+    let bed = Bed::new().await;
+    // somebody works on a binding, so nobody can finish what was abandoned of the instance
+    for state in ["creating", "deleting", "updating"] {
+        abandon_instance(&bed, "i1", state, -1).await;
+        abandon_binding(&bed, "b1", 3600).await;
+        let (path, change) = (instance("i1"), json!({"service_id": SERVICE, "plan_id": PLAN_LARGE}));
+        let (created, changed, deleted) =
+            tokio::join!(bed.osb().provision("i1"), bed.osb().patch(&path, &change), bed.osb().deprovision("i1"));
+        for (answer, usable) in [(created, None), (changed, Some(state == "updating")), (deleted, Some(state == "updating"))] {
+            let body = answer.expect(422);
+            assert_eq!(
+                (&body["error"], body.get("instance_usable")),
+                (&json!("ConcurrencyError"), usable.map(Value::from).as_ref()),
+                "{state}"
+            );
+        }
+        bed.execute(&format!("DELETE FROM {own}.service_bindings; DELETE FROM {own}.service_instances", own = bed.database)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_instance_that_cannot_be_dropped_holds_up_no_other() {
+    if crate::support::is_galera() {
+        // a cluster's DDL ends the transaction that would hold it up
+        return;
+    }
+    let bed = Bed::with(BedOptions { alone: true, settings: json!({"server": {"operation_lease": 1}}), ..BedOptions::default() }).await;
+    let (stuck, other) = (abandon_instance(&bed, "i1", "deleting", 3600).await, abandon_instance(&bed, "i2", "creating", 3600).await);
+    bed.execute(&format!("CREATE TABLE {stuck}.t (id INT PRIMARY KEY)")).await;
+    let mut root = bed.root().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("START TRANSACTION; SELECT * FROM {stuck}.t"))).execute(&mut root).await.unwrap();
+    bed.execute(&format!(
+        "UPDATE {}.service_instances SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE guid = 'i1'",
+        bed.database
+    ))
+    .await;
+    let waiting =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE '%DROP TABLE%'", bed.account);
+    eventually("the sweep waits for the lock", async || (bed.number(&waiting).await > 0).then_some(())).await;
+    bed.execute(&format!(
+        "UPDATE {}.service_instances SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE guid = 'i2'",
+        bed.database
+    ))
+    .await;
+    eventually("the other one is gone", async || {
+        (bed.number("SELECT COUNT(*) FROM service_instances WHERE guid = 'i2'").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!((bed.databases(&stuck).await, bed.databases(&other).await), (1, 0));
+    sqlx::raw_sql("COMMIT").execute(&mut root).await.unwrap();
+    eventually("this one too", async || (bed.databases(&stuck).await == 0).then_some(())).await;
 }
 
 #[tokio::test]
@@ -96,24 +176,13 @@ async fn an_abandoned_binding_is_taken_over_or_taken_away() {
     let bed = Bed::new().await;
     let osb = bed.osb();
     osb.provision("i1").await.expect(201);
-    let abandon = async |id: &str| {
-        let user = format!("cfb{}", crate::support::unique());
-        bed.execute(&format!(
-            "INSERT INTO {own}.service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, username, host, secret_id, salt, state, op_id, lease_until, created_at, updated_at) \
-             SELECT id, '{id}', 'service-1', '{PLAN_SMALL}', 'a1', '{user}', '%', 'first', 'salt', 'creating', REPEAT('b', 32), UTC_TIMESTAMP(6) - INTERVAL 1 SECOND, UTC_TIMESTAMP(), UTC_TIMESTAMP() \
-             FROM {own}.service_instances; CREATE USER '{user}'@'%' IDENTIFIED BY 'Pass-0word'",
-            own = bed.database,
-        ))
-        .await;
-        user
-    };
-    let old = abandon("again").await;
+    let old = abandon_binding(&bed, "again", -1).await;
     let bound = osb.bind("i1", "again").await.expect(201);
     assert_ne!(bound["credentials"]["username"], old);
     app(&bound).await.unwrap();
     assert_eq!(bed.accounts(&old).await, 0);
 
-    let forgotten = abandon("forgotten").await;
+    let forgotten = abandon_binding(&bed, "forgotten", -1).await;
     eventually("the sweep", async || {
         (bed.number("SELECT COUNT(*) FROM service_bindings WHERE guid = 'forgotten'").await == 0).then_some(())
     })

@@ -60,6 +60,7 @@ async fn what_cannot_be_rotated() {
     ] {
         osb.put(&binding("i1", id), &body).await.expect(400);
     }
+    osb.put(&binding("i1", "b1"), &json!({"predecessor_binding_id": "b1"})).await.expect(400);
     osb.put(&instance("fixed"), &provision_body(PLAN_LARGE)).await.expect(201);
     let mut body = bind_body();
     body["plan_id"] = json!(PLAN_LARGE);
