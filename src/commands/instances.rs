@@ -63,10 +63,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<()> {
             instance.max_storage_mb.to_string(),
             word(instance.quota_state),
             instance.bindings.to_string(),
-            instance.created_at.unwrap_or_default(),
+            // the day: `show` and --json have the time
+            instance.created_at.unwrap_or_default().split('T').next().unwrap_or_default().to_owned(),
         ]
     });
-    output::table(&["id", "plan", "state", "used MB", "of MB", "quota", "bindings", "created"], rows);
+    output::table(&["id", "plan", "state", "used MB", "of", "quota", "bindings", "created"], rows);
     Ok(())
 }
 

@@ -32,11 +32,12 @@ pub(super) fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl 
         }));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        let mut cells = rows.iter().filter_map(|row| row.get(index)).peekable();
-        if cells.peek().is_some() && cells.all(|text| text.is_empty() || text.parse::<f64>().is_ok()) {
+        let cells = || rows.iter().filter_map(|row| row.get(index));
+        if !rows.is_empty() && cells().all(|text| text.is_empty() || text.parse::<f64>().is_ok()) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        if header.get(index).is_some_and(|name| WHOLE.contains(name)) {
+        // on a narrow terminal sentences are broken, words are not: they are copied
+        if !cells().any(|text| text.contains(' ')) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -45,9 +46,6 @@ pub(super) fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl 
         println!("{}", line.trim_end());
     }
 }
-
-/// Columns that are copied from: a narrow terminal breaks the others.
-const WHOLE: [&str; 3] = ["id", "which", "instance"];
 
 /// Of the words that say how well something is.
 fn colour(text: &str) -> Option<Color> {
