@@ -77,12 +77,16 @@ impl Broker {
             .services
             .iter()
             .flat_map(|service| &service.plans)
-            .map(|plan| PlanShare {
-                plan: plan.name.clone(),
-                plan_id: Some(plan.id.clone()),
-                instances: 0,
-                reserved_mb: 0.0,
-                still_fit: free / rules.reservation(plan.max_storage_mb).max(1),
+            .map(|plan| {
+                let bytes = rules.reservation(plan.max_storage_mb).max(1);
+                PlanShare {
+                    plan: plan.name.clone(),
+                    plan_id: Some(plan.id.clone()),
+                    instances: 0,
+                    reserved_mb: 0.0,
+                    // as a provision decides
+                    still_fit: if figures.has_really_room(bytes) { free / bytes } else { 0 },
+                }
             })
             .collect();
         for share in &shares {
@@ -172,12 +176,21 @@ impl Broker {
             metrics::gauge!("cf_mysql_capacity_megabytes", "kind" => kind).set(mb);
         }
         let settings = self.settings();
+        let mut instances = BTreeMap::<(&str, String), u64>::new();
+        let mut bindings = BTreeMap::<&str, u64>::new();
         for share in mysql::capacity::shares(&self.mysql).await? {
             let plan = share.plan_id.as_deref().and_then(|id| settings.catalog.plan(id)).map_or("unknown", |plan| plan.name.as_str());
-            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-            let (instances, bindings) = (share.instances as f64, share.bindings as f64);
-            metrics::gauge!("cf_mysql_instances", "plan" => plan.to_owned(), "state" => share.state).set(instances);
-            metrics::gauge!("cf_mysql_bindings", "plan" => plan.to_owned()).set(bindings);
+            *instances.entry((plan, share.state)).or_default() += share.instances;
+            *bindings.entry(plan).or_default() += share.bindings;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "gauges")]
+        {
+            for ((plan, state), count) in instances {
+                metrics::gauge!("cf_mysql_instances", "plan" => plan.to_owned(), "state" => state).set(count as f64);
+            }
+            for (plan, count) in bindings {
+                metrics::gauge!("cf_mysql_bindings", "plan" => plan.to_owned()).set(count as f64);
+            }
         }
         Ok(())
     }

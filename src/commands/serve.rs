@@ -12,14 +12,12 @@ use tokio_util::task::TaskTracker;
 use super::{Config, Failure, Result, reload};
 use crate::broker::Broker;
 use crate::enforcer::Enforcer;
-use crate::http::{Application, Certificates};
+use crate::http::{Application, Certificates, DRAIN};
 use crate::mysql::{Mysql, schema};
 use crate::settings::{Problem, Problems, ServerTls, SharedSettings};
 use crate::telemetry;
 
-/// How long running requests may go on after SIGTERM, and how long afterwards the audit trail may be written and the enforcer's lease
-/// given back. Together less than the 20 s after which bpm and others kill.
-const DRAIN: Duration = Duration::from_secs(17);
+/// How long after [`DRAIN`] the audit trail may be written and the enforcer's lease given back.
 const LAST: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(config: &Config) -> Result<()> {

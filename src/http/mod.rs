@@ -32,8 +32,8 @@ use version::require_version;
 
 /// The largest request body in bytes; a larger one is 413.
 const MAX_BODY: usize = 1 << 20;
-/// How long running requests may take after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long running requests may take after SIGTERM. What comes after them needs the rest of the 20 s after which bpm and others kill.
+pub const DRAIN: Duration = Duration::from_secs(17);
 
 /// What every handler sees.
 pub struct Api {

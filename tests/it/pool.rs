@@ -1,11 +1,12 @@
 //! What becomes of a connection between its uses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cf_mysql_broker::domain::ids::InstanceId;
 use cf_mysql_broker::domain::instance::{OpId, ProvisionRequest};
 use cf_mysql_broker::mysql::Mysql;
 use cf_mysql_broker::mysql::instances::{self, NewInstance};
+use cf_mysql_broker::mysql::last_operations::deletions;
 use cf_mysql_broker::settings::Settings;
 use serde_json::json;
 
@@ -70,7 +71,8 @@ async fn work_that_is_dropped_in_the_middle_of_a_transaction_takes_its_connectio
         context: serde_json::Map::new(),
         maintenance_version: None,
     };
-    let new = NewInstance { request: &request, database: "cf_dropped", max_storage_mb: 5, reserved_bytes: 5 << 20 };
+    let began = deletions::began(&mysql, Instant::now()).await.unwrap();
+    let new = NewInstance { request: &request, database: "cf_dropped", max_storage_mb: 5, reserved_bytes: 5 << 20, began: &began };
     let (op, lease) = (OpId::new(), Duration::from_secs(30));
     let mut held = bed.hold_the_counter().await;
     tokio::select! {
@@ -96,7 +98,8 @@ async fn statements_with_passwords_are_never_prepared() {
     bed.osb().bind("i1", "b1").await.expect(201);
     bed.osb().unbind("i1", "b1").await.expect(200);
     let seen = async |command: &str, text: &str| {
-        let query = "SELECT COUNT(*) FROM mysql.general_log WHERE command_type = '{command}' AND CONVERT(argument USING utf8mb4) LIKE '{text}%'";
+        let query =
+            "SELECT COUNT(*) FROM mysql.general_log WHERE command_type = '{command}' AND CONVERT(argument USING utf8mb4) LIKE '{text}%'";
         bed.number(&query.replace("{command}", command).replace("{text}", text)).await
     };
     assert!(seen("Prepare", "INSERT INTO service_bindings").await > 0, "the log has what is prepared");
