@@ -131,7 +131,7 @@ mod tests {
             let progress = progress.clone();
             async move {
                 tokio::time::sleep(Duration::from_secs(30)).await;
-                progress.begin();
+                progress.begin(1);
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 Ok(())
             }
