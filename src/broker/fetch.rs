@@ -19,7 +19,14 @@ impl Broker {
     /// 404 when there is none, or when it is not finished.
     pub async fn instance(&self, id: &InstanceId) -> Result<Instance> {
         let not_found = || OsbError::NotFound("There is no such service instance, or it is still being created.".to_owned());
-        let found = instances::find(&self.mysql, id).await?.ok_or_else(not_found)?;
+        let mut found = instances::find(&self.mysql, id).await?.ok_or_else(not_found)?;
+        if found.service_id.is_none() {
+            // adopted: the catalog knows whose plan it has
+            let settings = self.settings();
+            let mut services = settings.catalog.services.iter();
+            let service = found.plan_id.as_deref().and_then(|plan| services.find(|service| service.plan(plan).is_some()));
+            found.service_id = service.map(|service| service.id.clone());
+        }
         match found.state {
             InstanceState::Creating => Err(not_found()),
             // the old plan is in force until the last step of an update

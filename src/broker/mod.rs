@@ -35,7 +35,7 @@ pub use reclaim::{RebuiltTable, ReclaimReport, ReclaimStep};
 pub use reconcile::{Found, Reconciled};
 pub use report::InstanceReport;
 pub use unbind::Hints;
-pub use update::UpdateRequest;
+pub use update::{UpdateRequest, Updated};
 
 use crate::domain::binding::Binding;
 use crate::domain::catalog::{Catalog, Plan, ServiceOffering};

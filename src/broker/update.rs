@@ -8,7 +8,7 @@ use super::fetch::failed;
 use super::{Broker, OsbError, Progress, Result, check_maintenance, wait_for_others};
 use crate::domain::catalog::Plan;
 use crate::domain::ids::InstanceId;
-use crate::domain::instance::{Instance, OpId};
+use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::domain::last_operation::Kind;
 use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{MB, to_mb};
@@ -35,6 +35,15 @@ pub struct UpdateRequest {
     pub maintenance_version: Option<String>,
 }
 
+/// How an update ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Updated {
+    /// Everything is as asked for.
+    Done,
+    /// The same request as before, which is not done yet; the platform may poll.
+    InProgress,
+}
+
 impl UpdateRequest {
     /// The parameter `reclaim`.
     fn reclaims(&self) -> bool {
@@ -48,7 +57,7 @@ impl Broker {
     /// # Errors
     /// 400 for what cannot be right, 404 without an instance, 422 while somebody works on it and for what the plan forbids, 507
     /// when a larger plan does not fit; after each of them everything is as before.
-    pub async fn update(&self, request: &UpdateRequest, progress: &Progress) -> Result<()> {
+    pub async fn update(&self, request: &UpdateRequest, progress: &Progress) -> Result<Updated> {
         let settings = self.settings();
         if settings.catalog.service(&request.service_id).is_none() {
             return Err(OsbError::BadRequest("The field 'service_id' names no service of this broker.".to_owned()));
@@ -60,6 +69,11 @@ impl Broker {
             progress.sees(found.as_ref());
             let found = found.ok_or_else(|| OsbError::NotFound("There is no such service instance.".to_owned()))?;
             let target = self.target(&found, request)?;
+            let is_repeated = found.state == InstanceState::Updating && request.plan_id.is_some() && found.next_plan_id == request.plan_id;
+            if found.lease_live && is_repeated && progress.accepts_incomplete() {
+                progress.begin(found.row);
+                return Ok(Updated::InProgress);
+            }
             if found.lease_live || (found.op.is_some() && !self.recover_instance(&found).await?) {
                 wait_for_others(since).await?;
                 continue;
@@ -76,10 +90,11 @@ impl Broker {
             }
             let Some(plan) = &target else {
                 let version = request.maintenance_version.as_deref();
-                return Ok(updates::record(&self.mysql, found.row, &request.service_id, None, request.context.as_ref(), version).await?);
+                updates::record(&self.mysql, found.row, &request.service_id, None, request.context.as_ref(), version).await?;
+                return Ok(Updated::Done);
             };
             match self.change_plan(&found, plan, request, progress).await? {
-                UpdateStart::Begun => return Ok(()),
+                UpdateStart::Begun => return Ok(Updated::Done),
                 UpdateStart::Full => return Err(OsbError::InsufficientCapacity),
                 UpdateStart::Lost => wait_for_others(since).await?,
             }

@@ -63,6 +63,8 @@ pub struct Instance {
     pub service_id: Option<String>,
     /// The plan; none where an adopted instance has none recorded.
     pub plan_id: Option<String>,
+    /// The plan that an update is changing to; means nothing in other states.
+    pub next_plan_id: Option<String>,
     /// The database's name.
     pub database: String,
     /// The quota in force, in MB.
@@ -172,6 +174,7 @@ mod tests {
             id: InstanceId::from_stored("i1".into()),
             service_id: Some("s".into()),
             plan_id: Some("p".into()),
+            next_plan_id: None,
             database: "cf_x".into(),
             max_storage_mb: 10,
             organization_guid: Some("o".into()),

@@ -1,10 +1,12 @@
 //! Names of databases and accounts. Every attempt gets new ones: a process that wakes after its lease has ended can then
 //! never drop what somebody else made since under the same id.
 
+use base64::Engine as _;
+use md5::{Digest as _, Md5};
 use rand::Rng as _;
 use ring::digest;
 
-use super::ids::InstanceId;
+use super::ids::{BindingId, InstanceId};
 
 /// What every database sold by this broker (and by cf-mysql before it) begins with.
 pub const DATABASE_PREFIX: &str = "cf_";
@@ -61,8 +63,9 @@ pub fn is_account_name(name: &str) -> bool {
 const ADOPTED_ACCOUNT_LENGTH: usize = 16;
 
 /// The name of the account that cf-mysql-broker made for a binding: of the MD5 of the binding's id in Base64 the letters and digits, of
-/// those the first 16. `digest`: the Base64.
-pub fn adopted_account_name(digest: &str) -> String {
+/// those the first 16. A name, not a secret: newer servers have no MD5 of their own any more.
+pub fn adopted_account_name(id: &BindingId) -> String {
+    let digest = base64::engine::general_purpose::STANDARD.encode(Md5::digest(id.as_str()));
     digest.chars().filter(char::is_ascii_alphanumeric).take(ADOPTED_ACCOUNT_LENGTH).collect()
 }
 
@@ -131,9 +134,10 @@ mod tests {
 
     #[test]
     fn accounts_of_the_old_broker() {
-        // MD5 of "old-binding" and "third-binding"
-        assert_eq!(adopted_account_name("a3NKVDnBIK77/raWQjs9Zw=="), "a3NKVDnBIK77raWQ");
-        assert_eq!(adopted_account_name("b87n7/wBCYr0892+QlV5yw=="), "b87n7wBCYr0892Ql");
+        // as Ruby says: Digest::MD5.base64digest(id).gsub(/[^a-zA-Z0-9]+/, '')[0...16]
+        for (id, name) in [("old-binding", "a3NKVDnBIK77raWQ"), ("third-binding", "b87n7wBCYr0892Ql"), ("h", "JRDDkBHFvnBBgkIO")] {
+            assert_eq!(adopted_account_name(&BindingId::from_stored(id.to_owned())), name);
+        }
         assert!(is_adopted_account_name("a3NKVDnBIK77raWQ"));
         for other in [
             "reportinguser123",

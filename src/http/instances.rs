@@ -7,7 +7,7 @@ use super::Api;
 use super::body::{Body, accepts_incomplete, hints, operation};
 use super::error::{Failure, Result};
 use super::paths::InstancePath;
-use crate::broker::{Deprovisioned, OsbError, Progress, Provisioned, UpdateRequest};
+use crate::broker::{Deprovisioned, OsbError, Progress, Provisioned, UpdateRequest, Updated};
 use crate::domain::api_version::ApiVersion;
 use crate::domain::instance::ProvisionRequest;
 use crate::domain::last_operation::{Kind, Operation, Poll};
@@ -92,8 +92,8 @@ pub(super) async fn update(
         async move { broker.update(&request, &progress).await }
     };
     Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
-        Some(()) => HttpResponse::Ok().json(json!({})),
-        None => accepted(Kind::Update, &progress),
+        Some(Updated::Done) => HttpResponse::Ok().json(json!({})),
+        Some(Updated::InProgress) | None => accepted(Kind::Update, &progress),
     })
 }
 

@@ -22,7 +22,7 @@ use crate::failpoint::failpoint;
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, guid, service_guid, plan_guid, db_name, max_storage_mb, organization_guid, space_guid, parameters, context, ",
+            "SELECT id, guid, service_guid, plan_guid, next_plan_guid, db_name, max_storage_mb, organization_guid, space_guid, parameters, context, ",
             "maintenance_version, state, op_id, COALESCE(lease_until > UTC_TIMESTAMP(6), 0) AS lease_live, reserved_bytes, ",
             "DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%sZ') AS created_at FROM service_instances ",
             $rest
@@ -36,6 +36,7 @@ struct Row {
     guid: Option<String>,
     service_guid: Option<String>,
     plan_guid: Option<String>,
+    next_plan_guid: Option<String>,
     db_name: Option<String>,
     max_storage_mb: i32,
     organization_guid: Option<String>,
@@ -61,6 +62,7 @@ impl TryFrom<Row> for Instance {
             id: InstanceId::from_stored(row.guid.unwrap_or_default()),
             service_id: row.service_guid,
             plan_id: row.plan_guid,
+            next_plan_id: row.next_plan_guid,
             database: row.db_name.unwrap_or_default(),
             max_storage_mb: u64::try_from(row.max_storage_mb).unwrap_or(0),
             organization_guid: row.organization_guid,

@@ -326,6 +326,35 @@ async fn a_bind_or_unbind_that_wakes_after_its_lease_leaves_the_successors_accou
 }
 
 #[tokio::test]
+async fn a_change_of_plan_waits_for_a_binding_that_is_being_made_with_the_old_limits() {
+    let bed = bed(LEASE).await;
+    let id = guid();
+    bed.osb().provision(&id).await.expect(201);
+    let bound = stall(&bed, "B1", Verb::Bind, &id, async || drop(duplicate(&bed, "B1", Verb::Update, &id, 422).await)).await.expect(201);
+    bed.osb().send(Verb::Update.request(bed.osb(), &id)).await.expect(200);
+    let user = bound["credentials"]["username"].as_str().unwrap();
+    assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 7);
+}
+
+#[tokio::test]
+async fn the_same_update_again_is_accepted_again_while_it_goes_on() {
+    let bed = bed(LEASE).await;
+    let id = guid();
+    bed.osb().provision(&id).await.expect(201);
+    let accepting = format!("{}?accepts_incomplete=true", instance(&id));
+    let update = async |osb: &Osb, plan: &str| osb.patch(&accepting, &json!({"service_id": SERVICE, "plan_id": plan})).await;
+    let row = bed.number(&format!("SELECT id FROM service_instances WHERE guid = '{id}'")).await;
+    stall(&bed, "C1", Verb::Update, &id, async || {
+        let again = update(bed.osb(), PLAN_LARGE).await.expect(202);
+        assert_eq!(again, json!({"operation": format!("update-{row}")}));
+        update(bed.osb(), PLAN_SMALL).await.expect(422);
+    })
+    .await
+    .expect(200);
+    update(bed.osb(), PLAN_LARGE).await.expect(200);
+}
+
+#[tokio::test]
 async fn what_wakes_after_a_delete_was_answered_makes_nothing() {
     let bed = bed(LEASE).await;
     for (point, verb) in [("P0", Verb::Provision), ("B0", Verb::Bind)] {

@@ -98,6 +98,7 @@ async fn accounts_of_the_old_broker_end_with_their_bindings_and_with_their_insta
     migrate(&bed);
     bed.start_broker().await;
     let osb = bed.osb();
+    assert_eq!(osb.get(&instance("old-1")).await.expect(200)["service_id"], SERVICE, "nobody recorded it");
 
     // a change of plan reaches them
     let change = json!({"service_id": SERVICE, "plan_id": PLAN_LARGE});

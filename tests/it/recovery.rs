@@ -1,5 +1,14 @@
 //! What a dead broker leaves behind, made by hand; real kills at each step are in the crash suite.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cf_mysql_broker::broker::{Broker, OsbError, Progress, UpdateRequest};
+use cf_mysql_broker::domain::binding::AskedBinding;
+use cf_mysql_broker::domain::ids::{BindingId, InstanceId};
+use cf_mysql_broker::domain::instance::ProvisionRequest;
+use cf_mysql_broker::mysql::Mysql;
+use cf_mysql_broker::settings::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -77,6 +86,68 @@ async fn what_cannot_be_taken_over_is_waited_for_and_then_refused() {
         }
         bed.execute(&format!("DELETE FROM {own}.service_bindings; DELETE FROM {own}.service_instances", own = bed.database)).await;
     }
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_says_that_nothing_is_left_to_use_and_is_finished_by_a_repeat() {
+    let bed = Bed::with(BedOptions { settings: json!({"server": {"operation_lease": 1}}), ..BedOptions::default() }).await;
+    let osb = bed.osb();
+    osb.provision("i1").await.expect(201);
+    let database = bed.database_of("i1").await;
+    bed.execute(&format!("REVOKE DROP ON `cf\\_%`.* FROM '{}'@'%'", bed.account)).await;
+    bed.end_sessions(&bed.account).await;
+    let failed = osb.deprovision("i1").await;
+    assert!([500, 503].contains(&failed.status), "{}", failed.body);
+    assert_eq!(failed.body["instance_usable"], false, "nobody can log in any more");
+    bed.execute(&format!("GRANT DROP ON `cf\\_%`.* TO '{}'@'%' WITH GRANT OPTION", bed.account)).await;
+    bed.end_sessions(&bed.account).await;
+    eventually("a repeat finishes it", async || [200, 410].contains(&osb.deprovision("i1").await.status).then_some(())).await;
+    assert_eq!(bed.databases(&database).await + bed.reserved_mb().await, 0);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_changes_nothing() {
+    let bed = Bed::new().await;
+    bed.osb().provision("i1").await.expect(201);
+    // a broker in this process: a request that has been answered with 503 after 50 s
+    let settings = Settings::load(Some(&bed.config), []).unwrap();
+    let broker = Broker::new(Mysql::new(&settings.mysql), Arc::new(ArcSwap::from_pointee(settings)));
+    let progress = Progress::new(false);
+    progress.give_up();
+    let (service_id, plan_id) = (SERVICE.to_owned(), PLAN_LARGE.to_owned());
+    let id = |id: &str| InstanceId::parse_text(id).unwrap();
+    let update = UpdateRequest {
+        id: id("i1"),
+        service_id: service_id.clone(),
+        plan_id: Some(plan_id.clone()),
+        parameters: serde_json::Map::new(),
+        context: json!({"instance_name": "renamed"}).as_object().cloned(),
+        maintenance_version: None,
+    };
+    assert!(matches!(broker.update(&update, &progress).await, Err(OsbError::TakesTooLong)));
+    let asked = AskedBinding {
+        id: BindingId::parse_text("b1").unwrap(),
+        service_id: Some(service_id.clone()),
+        plan_id: Some(PLAN_SMALL.to_owned()),
+        app_guid: None,
+        parameters: None,
+        predecessor: None,
+    };
+    assert!(matches!(broker.bind(&id("i1"), &asked, &progress).await, Err(OsbError::TakesTooLong)));
+    let provision = ProvisionRequest {
+        id: id("i2"),
+        service_id,
+        plan_id,
+        organization_guid: "o1".to_owned(),
+        space_guid: "s1".to_owned(),
+        parameters: serde_json::Map::new(),
+        context: serde_json::Map::new(),
+        maintenance_version: None,
+    };
+    assert!(matches!(broker.provision(&provision, &progress).await, Err(OsbError::TakesTooLong)));
+    assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances WHERE plan_guid = 'plan-small' AND context IS NULL").await, 1);
+    assert_eq!(bed.number("SELECT (SELECT COUNT(*) FROM service_instances) + (SELECT COUNT(*) FROM service_bindings)").await, 1);
+    assert_eq!(bed.reserved_mb().await, 5);
 }
 
 #[tokio::test]

@@ -51,17 +51,11 @@ pub async fn account(mysql: &Mysql, instance: &Instance, id: &BindingId) -> Resu
     let (database, pattern) = (instance.database.as_str(), &quote::grant_pattern(&instance.database, false));
     mysql
         .repeat("look for an adopted account", |mut connection| async move {
-            let digest: Option<String> = sqlx::query_scalar("SELECT TO_BASE64(UNHEX(MD5(?)))")
-                .bind(id.as_str())
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(Error::doing("the name of an adopted account"))?;
-            let Some(digest) = digest else { return Ok(None) };
             let row: Option<(String, String)> = sqlx::query_as(
                 "SELECT CAST(User AS CHAR), CAST(Host AS CHAR) FROM mysql.db WHERE User = ? AND Db IN (?, ?) \
                  AND User NOT IN (SELECT username FROM retired_accounts) LIMIT 1",
             )
-            .bind(names::adopted_account_name(&digest))
+            .bind(names::adopted_account_name(id))
             .bind(database)
             .bind(pattern)
             .fetch_optional(&mut *connection)

@@ -56,11 +56,12 @@ pub async fn begin(
     let start = mysql
         .transact("begin an update", |mut transaction| async move {
             let done = sqlx::query(
-                "UPDATE service_instances SET state = 'updating', op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, \
+                "UPDATE service_instances SET state = 'updating', next_plan_guid = ?, op_id = ?, lease_until = UTC_TIMESTAMP(6) + INTERVAL ? SECOND, \
                  reserved_bytes = reserved_bytes + ?, updated_at = UTC_TIMESTAMP(6) \
                  WHERE id = ? AND state = 'ready' AND op_id IS NULL AND reserved_bytes = ? AND plan_guid <=> ? \
                  AND NOT EXISTS (SELECT 1 FROM service_bindings WHERE service_instance_id = service_instances.id AND lease_until > UTC_TIMESTAMP(6))",
             )
+            .bind(&change.plan_id)
             .bind(&op.0)
             .bind(lease.as_secs_f64())
             .bind(more)
@@ -117,7 +118,7 @@ pub async fn end(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<
                 return Ok(End::Rollback(repeated && done != 0));
             };
             sqlx::query(
-                "UPDATE service_instances SET plan_guid = ?, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
+                "UPDATE service_instances SET plan_guid = ?, next_plan_guid = NULL, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
                  service_guid = COALESCE(service_guid, ?), context = COALESCE(?, context), state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
             )
             .bind(&change.plan_id)
