@@ -239,11 +239,10 @@ impl Raw {
             .fetch_all(&mut *connection)
             .await?;
         assert!(retired.is_empty(), "an account of it is retired");
-        let tables =
-            sqlx::query("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'")
-                .bind(&database)
-                .fetch_all(&mut *connection)
-                .await?;
+        let tables = sqlx::query("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'")
+            .bind(&database)
+            .fetch_all(&mut *connection)
+            .await?;
         assert!(tables.is_empty(), "it has tables");
         text(connection, format!("DROP DATABASE IF EXISTS `{database}`")).await?;
         repeat!(self, release(connection, row, &op, &database, id))

@@ -39,10 +39,7 @@ impl ToTheEnd {
     ///
     /// # Errors
     /// The work's own; 429 when too much runs, 500 when it panicked, 503 when it takes too long (it goes on then).
-    pub(super) fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Answer<T>> + Send + 'static,
-    ) -> impl Future<Output = Answer<T>> {
+    pub(super) fn run<T: Send + 'static>(&self, work: impl Future<Output = Answer<T>> + Send + 'static) -> impl Future<Output = Answer<T>> {
         self.wait_for(Box::pin(work))
     }
 

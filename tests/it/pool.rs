@@ -96,7 +96,8 @@ async fn statements_with_passwords_are_never_prepared() {
     bed.osb().bind("i1", "b1").await.expect(201);
     bed.osb().unbind("i1", "b1").await.expect(200);
     let seen = async |command: &str, text: &str| {
-        let query = "SELECT COUNT(*) FROM mysql.general_log WHERE command_type = '{command}' AND CONVERT(argument USING utf8mb4) LIKE '{text}%'";
+        let query =
+            "SELECT COUNT(*) FROM mysql.general_log WHERE command_type = '{command}' AND CONVERT(argument USING utf8mb4) LIKE '{text}%'";
         bed.number(&query.replace("{command}", command).replace("{text}", text)).await
     };
     assert!(seen("Prepare", "INSERT INTO service_bindings").await > 0, "the log has what is prepared");
