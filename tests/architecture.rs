@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// A crate and the only folder that may use it.
 const ONE_FOLDER: &[(&str, &str)] = &[
     ("sqlx", "mysql"),
+    ("deadpool", "mysql"),
     ("actix_web", "http"),
     ("actix_web_httpauth", "http"),
     ("config", "settings"),

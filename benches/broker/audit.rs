@@ -1,12 +1,16 @@
 //! Compares what both sides really send, by the server's general log: the raw side must send the broker's statements, and
-//! the pings between them are the broker's own.
+//! pings between them would be the broker's own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::load::{Subject, Target, Verb};
 use crate::rig::Rig;
+
+/// The audit trail is written behind the answers: after so long nothing more is sent.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// What one request of a verb sends.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +37,7 @@ pub async fn audit(rig: &Rig, broker: &Target, raw: &Target) -> BTreeMap<&'stati
     let mut root = rig.root().await;
     execute(&mut root, "SET GLOBAL log_output = 'TABLE'").await;
     let subjects = Subject::many(2);
+    tokio::time::sleep(SETTLED).await;
     let mut found = BTreeMap::new();
     for verb in Verb::ALL {
         let mut both = Vec::new();
@@ -40,8 +45,7 @@ pub async fn audit(rig: &Rig, broker: &Target, raw: &Target) -> BTreeMap<&'stati
             execute(&mut root, "TRUNCATE TABLE mysql.general_log").await;
             execute(&mut root, "SET GLOBAL general_log = ON").await;
             target.once(verb, subject).await;
-            // the audit trail is written behind the answer
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(SETTLED).await;
             execute(&mut root, "SET GLOBAL general_log = OFF").await;
             both.push(sent(&mut root).await);
         }

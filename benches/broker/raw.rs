@@ -402,8 +402,13 @@ async fn connect(options: &MySqlConnectOptions) -> MySqlConnection {
 /// The audit trail as the broker writes it: what was gathered in a tenth of a second, in one statement.
 async fn keep_auditing(options: MySqlConnectOptions, mut done: mpsc::UnboundedReceiver<Done>) {
     const AT_ONCE: usize = 200;
-    let (mut connection, mut entries) = (connect(&options).await, Vec::with_capacity(AT_ONCE));
+    let (mut connection, mut entries) = (None, Vec::with_capacity(AT_ONCE));
     while done.recv_many(&mut entries, AT_ONCE).await > 0 {
+        // not before the first entry: a broker makes the schema
+        let connection = match &mut connection {
+            Some(connection) => connection,
+            none => none.insert(connect(&options).await),
+        };
         if entries.len() < AT_ONCE {
             tokio::time::sleep(Duration::from_millis(100)).await;
             while entries.len() < AT_ONCE
@@ -426,7 +431,7 @@ async fn keep_auditing(options: MySqlConnectOptions, mut done: mpsc::UnboundedRe
                 .push_bind("")
                 .push_bind(uuid::Uuid::new_v4().to_string());
         });
-        query.build().persistent(false).execute(&mut connection).await.expect("entries of the audit trail");
+        query.build().persistent(false).execute(&mut *connection).await.expect("entries of the audit trail");
     }
 }
 

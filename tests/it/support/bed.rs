@@ -274,16 +274,15 @@ pub async fn app(answer: &Value) -> cf_mysql_broker::mysql::Result<AppSession> {
     AppSession::connect(&endpoint, &text("username"), &text("password"), &text("name")).await
 }
 
-/// Runs a statement that can be repeated and frees space, as an app beside an enforcer at work: as soon as there is room, writing is given
-/// back and sessions are ended, this one too, maybe before it has its answer.
+/// Runs a statement that can be repeated and frees space, as an app beside an enforcer at work, which may end any session: one that is
+/// older than it knows, or, as soon as there is room, this one, maybe before it has its answer.
 pub async fn make_room(answer: &Value, statement: &str) {
-    loop {
-        match app(answer).await.expect("a session").execute(statement).await {
-            Ok(_) => return,
-            Err(cf_mysql_broker::mysql::Error::ConnectionLost(_)) => {}
-            Err(error) => panic!("{statement}: {error}"),
-        }
-    }
+    eventually("there is room", async || match app(answer).await.ok()?.execute(statement).await {
+        Ok(_) => Some(()),
+        Err(cf_mysql_broker::mysql::Error::ConnectionLost(_)) => None,
+        Err(error) => panic!("{statement}: {error}"),
+    })
+    .await;
 }
 
 /// `CF_MYSQL_BROKER_TEST_BROKERS`: how many brokers answer a test that asks for one.
