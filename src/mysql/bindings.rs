@@ -365,7 +365,7 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
             if binding.read_only {
                 forget_read_only(&mut transaction, &binding.account).await?;
             }
-            for forget in super::quota::FORGET_ACCOUNT {
+            for forget in super::revocations::FORGET_ACCOUNT {
                 sqlx::query(*forget)
                     .bind(&instance.database)
                     .bind(&binding.account.user)

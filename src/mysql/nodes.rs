@@ -9,6 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, Executor as _, MySql, MySqlConnection, MySqlPool, Transaction};
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use super::patience::in_time;
 use super::server::{self, ServerInfo};
 use super::{Error, Result, code};
 use crate::domain::credentials::Endpoint;
@@ -18,6 +19,10 @@ use crate::settings::{MysqlSettings, TlsMode};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a health check of a node may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How often a server that works on something long is asked whether it is still there, and how often in a row it may keep silent.
+const ASK: Duration = Duration::from_secs(3);
+const SILENCES: u32 = 5;
 
 /// One server, or one node of a cluster.
 pub struct Node {
@@ -103,6 +108,26 @@ impl Mysql {
         }
     }
 
+    /// Does work that may take any time, for as long as the node in use answers others meanwhile and stays in use. What waits for an answer
+    /// of a node that hangs, or is gone without a word, would wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`]: the outcome is not known.
+    pub(super) async fn while_it_answers<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let silent = async {
+            let mut silences = 0;
+            while silences < SILENCES {
+                tokio::time::sleep(ASK).await;
+                silences = if self.current().answers().await { 0 } else { silences + 1 };
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = self.left(self.current_index()) => Err(Error::ConnectionLost("the node was left for another one before it answered".to_owned())),
+            () = silent => Err(Error::ConnectionLost("the server has fallen silent".to_owned())),
+        }
+    }
+
     /// A connection to the node in use, with the broker's database selected.
     ///
     /// # Errors
@@ -133,7 +158,8 @@ impl Mysql {
     /// # Errors
     /// Whatever keeps the broker from asking.
     pub async fn info(&self) -> Result<ServerInfo> {
-        self.inner.info.get_or_try_init(|| async { server::info(&mut self.current().connect().await?).await }).await.cloned()
+        let ask = async { server::info(&mut self.current().connect().await?).await };
+        self.inner.info.get_or_try_init(|| in_time("a look at the server's variables", ACQUIRE_TIMEOUT, ask)).await.cloned()
     }
 
     /// Whether the node in use answers, has the broker's schema, and would accept writes.
@@ -206,6 +232,12 @@ impl Node {
             Ok(result) => result,
             Err(_) => Err(Error::Unavailable("the server does not answer".to_owned())),
         }
+    }
+
+    /// Whether it says anything at all: a refusal is an answer.
+    async fn answers(&self) -> bool {
+        let connected = tokio::time::timeout(HEALTH_TIMEOUT, MySqlConnection::connect_with(&self.options)).await;
+        matches!(connected, Ok(Ok(_) | Err(sqlx::Error::Database(_))))
     }
 
     async fn is_healthy(&self) -> bool {
