@@ -52,7 +52,7 @@ impl Enforcer {
         if !sold.is_over {
             tracing::warn!(
                 database = sold.database,
-                used_mb = to_mb(used.for_people),
+                used_mb = used.for_people.map(to_mb),
                 disk_mb = to_mb(used.usage.disk),
                 hidden_for = used.usage.hidden_for.as_secs(),
                 quota_mb = to_mb(sold.quota_bytes),

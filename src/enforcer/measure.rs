@@ -25,7 +25,7 @@ impl Enforcer {
             memory.scan = None;
         }
         memory.counters = counters;
-        let is_complete = memory.databases.iter().all(|database| memory.opened.contains(database));
+        let is_complete = memory.databases.iter().all(|database| memory.opened.contains(database) || memory.is_left_alone(database));
         let opens = memory.scan.as_ref().is_none_or(|last| gate::opens(&counters, &last.counters, last.at.elapsed(), last.took));
         Ok((opens || !is_complete || time_box.is_none()).then_some(counters))
     }
@@ -48,14 +48,16 @@ impl Enforcer {
         let needs_opening = self.mysql.info().await?.dialect == Dialect::MariaDb;
         let started = Instant::now();
         for Sold { database, .. } in sold {
-            if self.measurements.opened.contains(database) {
+            if self.measurements.opened.contains(database) || (time_box.is_some() && self.measurements.is_left_alone(database)) {
                 continue;
             }
             if needs_opening {
                 if time_box.is_some_and(|time_box| started.elapsed() > time_box) {
                     break;
                 }
+                let began = Instant::now();
                 if let Err(error) = usage::open_tables(&self.mysql, database).await {
+                    self.measurements.set_failed(database, Some(began.elapsed()));
                     tracing::warn!(database, %error, "the tables of a database could not be opened yet");
                     continue;
                 }
@@ -84,7 +86,7 @@ impl Enforcer {
     /// Of a database that could not be measured: the size of its files, and no more.
     pub(super) fn unknown(&self, sold: &Sold) -> Used {
         let disk = self.measurements.file_bytes(&sold.database);
-        Used { usage: Usage::unknown(disk), for_people: disk, is_unfinished: true }
+        Used { usage: Usage::unknown(disk), for_people: None, is_unfinished: false }
     }
 
     async fn measure(&mut self, sold: &Sold, rules: Rules, time_box: Option<Duration>) -> Result<Used> {
@@ -94,7 +96,7 @@ impl Enforcer {
         if let Some(bound) = sizes.bound().filter(|bound| *bound < needed) {
             self.measurements.set_hidden(database, false);
             let usage = Usage { at_least: 0, at_most: bound, disk: sizes.disk(), hidden_for: Duration::ZERO };
-            let used = Used { usage, for_people: sizes.by_statistics().min(bound), is_unfinished: false };
+            let used = Used { usage, for_people: Some(sizes.by_statistics().min(bound)), is_unfinished: false };
             self.measurements.set_calm(database, used);
             return Ok(used);
         }
@@ -122,7 +124,7 @@ impl Enforcer {
     fn exactly(&self, database: &str, exact: &crate::domain::usage::Exact, sizes: &DatabaseSizes, is_unfinished: bool) -> Used {
         let hidden_for = self.measurements.hidden_for(database);
         let usage = Usage { at_least: exact.at_least, at_most: exact.at_most, disk: sizes.disk(), hidden_for };
-        Used { usage, for_people: exact.at_least, is_unfinished }
+        Used { usage, for_people: (!is_unfinished).then_some(exact.at_least), is_unfinished }
     }
 
     /// What a database that is nearly full uses, in bytes, good enough to warn by.

@@ -16,6 +16,8 @@ const SETTLING: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(30);
 /// What costs more than a moment takes at most this part of the time: one in ten.
 pub(super) const SHARE: u32 = 10;
+/// How long a database that could not be measured is left alone at most.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 /// How often rights on single objects of a database over its quota are looked at.
 const DETAILS: Duration = Duration::from_secs(10);
 /// How often a database that is nearly full is measured, while it grows and while it does not.
@@ -66,8 +68,8 @@ struct Server {
 pub(super) struct Used {
     /// To judge by.
     pub(super) usage: Usage,
-    /// To tell people, in bytes: no upper bound, which is several MB too high after a table has grown.
-    pub(super) for_people: u64,
+    /// To tell people, in bytes: no upper bound, which is several MB too high after a table has grown. None where it is not known.
+    pub(super) for_people: Option<u64>,
     /// Whether there was no time to look at every table.
     pub(super) is_unfinished: bool,
 }
@@ -189,7 +191,7 @@ impl Memory {
 
     /// Whether a database that could not be measured is left alone for a while: others wait behind it.
     pub(super) fn is_left_alone(&self, database: &str) -> bool {
-        self.failed.get(database).is_some_and(|(at, took)| at.elapsed() < *took * SHARE)
+        self.failed.get(database).is_some_and(|(at, took)| at.elapsed() < (*took * SHARE).min(LEFT_ALONE))
     }
 
     /// Forgets databases that are gone, and who was calm.

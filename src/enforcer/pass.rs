@@ -95,12 +95,9 @@ impl Enforcer {
             if is_suspect(size, sold) || self.measurements.is_hidden(&sold.database) {
                 report.suspects += 1;
                 match in_time(time_box, self.enforce(sold, &mut report, &mut targets, time_box)).await {
-                    Ok(used) => {
-                        measured.insert(sold.database.as_str(), used);
-                    }
+                    Ok(used) => measured.extend(used.map(|used| (sold.database.as_str(), used))),
                     Err(error) => {
                         report.failures += 1;
-                        report.over += usize::from(sold.is_over);
                         tracing::warn!(database = sold.database, %error, "the quota of a database could not be enforced yet");
                     }
                 }
@@ -130,8 +127,14 @@ impl Enforcer {
         Ok(report)
     }
 
-    /// Sees to one suspect; returns what it uses, in bytes.
-    async fn enforce(&mut self, sold: &Sold, report: &mut PassReport, targets: &mut Targets, time_box: Option<Duration>) -> Result<u64> {
+    /// Sees to one suspect; returns what it uses, in bytes, where that is known.
+    async fn enforce(
+        &mut self,
+        sold: &Sold,
+        report: &mut PassReport,
+        targets: &mut Targets,
+        time_box: Option<Duration>,
+    ) -> Result<Option<u64>> {
         let rules = self.settings.load().quota_enforcer.rules();
         let (used, failure) = match self.used(sold, rules, time_box).await {
             Ok(used) => (used, None),
@@ -151,7 +154,7 @@ impl Enforcer {
             }
             Verdict::Reformer => {
                 report.reformers += 1;
-                self.give_back(sold, used.for_people, targets).await?
+                self.give_back(sold, used.for_people.unwrap_or(0), targets).await?
             }
         };
         report.revoked += revoked;
@@ -162,8 +165,9 @@ impl Enforcer {
         if used.is_unfinished {
             report.failures += 1;
             tracing::debug!(database = sold.database, "a database was not measured to the end yet");
-        } else {
-            self.warn(sold, used.for_people, report).await?;
+        }
+        if let Some(bytes) = used.for_people {
+            self.warn(sold, bytes, report).await?;
         }
         Ok(used.for_people)
     }

@@ -95,7 +95,7 @@ async fn files_far_over_the_quota_count_whatever_is_free_in_them() {
         format!("SELECT DATA_LENGTH < 5000000 FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{database}' AND TABLE_NAME = 't'");
     eventually("the rows are cleaned up", async || {
         bed.execute(&format!("ANALYZE TABLE `{database}`.t")).await;
-        let set = if is_mariadb() { "" } else { "SET SESSION information_schema_stats_expiry = 0" };
+        let set = if is_mariadb() { "DO 0" } else { "SET SESSION information_schema_stats_expiry = 0" };
         let mut root = bed.root().await;
         sqlx::raw_sql(set).execute(&mut root).await.unwrap();
         let is_small: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query.clone())).fetch_one(&mut root).await.unwrap();
@@ -161,7 +161,7 @@ async fn the_programs_own_accounts_lose_nothing_whatever_was_granted_or_noted() 
     let database = bed.database_of("i1").await;
     let pattern = database.replace('_', "\\_");
     for account in [&bed.account, &bed.enforcer_account] {
-        bed.execute(&format!("GRANT INSERT ON `{pattern}`.* TO '{account}'@'%'")).await;
+        bed.execute(&format!("GRANT ALL ON `{pattern}`.* TO '{account}'@'%' WITH GRANT OPTION")).await;
     }
     fill(&mut tenant, 6).await;
     let note = format!(
@@ -200,7 +200,12 @@ async fn an_enforcer_with_the_brokers_account_ends_neither() {
     bed.start_broker().await;
     bed.all_ready().await;
     let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
-    bed.execute(&format!("GRANT ALL ON {}.* TO '{}'@'%'", bed.database_of("i1").await.replace('_', "\\_"), bed.account)).await;
+    bed.execute(&format!(
+        "GRANT ALL ON `{}`.* TO '{}'@'%' WITH GRANT OPTION",
+        bed.database_of("i1").await.replace('_', "\\_"),
+        bed.account
+    ))
+    .await;
     fill(&mut tenant, 6).await;
     eventually("writing is taken", async || is_denied(&bound, MEGABYTE).await.then_some(())).await;
     bed.osb().provision("i2").await.expect(201);
@@ -209,25 +214,24 @@ async fn an_enforcer_with_the_brokers_account_ends_neither() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_given_up() {
+async fn an_answer_that_never_comes_is_given_up() {
     let server = own_server().await;
     let bed = Bed::on(&server, BedOptions::default()).await;
     let proxy = Proxy::start(&bed.server).await;
     let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
-    bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)]}}));
-    let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
-    enforcer.wait_for("it leads", |line| line.contains("\"leads\":true").then_some(())).await;
     fill(&mut tenant, 6).await;
-    eventually("writing is taken", async || is_denied(&bound, MEGABYTE).await.then_some(())).await;
-    proxy.turn(Weather::Silent);
-    enforcer.wait_for("a pass is given up", |line| line.contains("took more than").then_some(())).await;
-    proxy.turn(Weather::Fair);
-    app(&bound).await.unwrap().execute("TRUNCATE TABLE t").await.unwrap();
-    eventually("writing is given back", async || (!is_denied(&bound, MEGABYTE).await).then_some(())).await;
+    bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)]}}));
+    proxy.turn(Weather::HangAt("ANALYZE NO_WRITE_TO_BINLOG"));
+    let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
+    enforcer.wait_for("the look is given up", |line| line.contains("ANALYZE took more than").then_some(())).await;
+    assert!(!is_denied(&bound, MEGABYTE).await, "not on half the facts");
+    // it is left alone for a while: another enforcer knows nothing of that
+    once(&bed);
+    assert!(is_denied(&bound, MEGABYTE).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rebuild_waits_as_long_as_the_server_says_anything_at_all() {
+async fn a_rebuild_is_given_up_when_the_server_falls_silent() {
     let server = own_server().await;
     let bed = Bed::on(&server, BedOptions::default()).await;
     let proxy = Proxy::start(&bed.server).await;
@@ -247,6 +251,6 @@ async fn a_rebuild_waits_as_long_as_the_server_says_anything_at_all() {
     eventually("the rebuild waits", async || (bed.number(query).await > 0).then_some(())).await;
     proxy.turn(Weather::Silent);
     let (code, _, stderr) = reclaiming.await.unwrap();
-    assert_eq!(code, 1, "{stderr}");
+    assert_ne!(code, 0, "{stderr}");
     assert!(stderr.contains("silent"), "{stderr}");
 }
