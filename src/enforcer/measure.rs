@@ -7,7 +7,7 @@ use super::Enforcer;
 use super::memory::{Analysed, Scan, Used, signature};
 use crate::domain::gate::{self, Counters};
 use crate::domain::quota::{Rules, Sold, Usage};
-use crate::domain::usage::DatabaseSizes;
+use crate::domain::usage::{DatabaseSizes, Exact};
 use crate::mysql::{Dialect, Result, tablespaces, usage};
 
 /// How long a pass may spend on opening tables after a restart of the server.
@@ -121,10 +121,10 @@ impl Enforcer {
         Ok(used)
     }
 
-    fn exactly(&self, database: &str, exact: &crate::domain::usage::Exact, sizes: &DatabaseSizes, is_unfinished: bool) -> Used {
+    fn exactly(&self, database: &str, exact: &Exact, sizes: &DatabaseSizes, is_unfinished: bool) -> Used {
         let hidden_for = self.measurements.hidden_for(database);
         let usage = Usage { at_least: exact.at_least, at_most: exact.at_most, disk: sizes.disk(), hidden_for };
-        Used { usage, for_people: (!is_unfinished).then_some(exact.at_least), is_unfinished }
+        Used { usage, for_people: (exact.at_least == exact.at_most).then_some(exact.at_least), is_unfinished }
     }
 
     /// What a database that is nearly full uses, in bytes, good enough to warn by.

@@ -94,10 +94,14 @@ impl Enforcer {
             let size = self.measurements.size(&sold.database);
             if is_suspect(size, sold) || self.measurements.is_hidden(&sold.database) {
                 report.suspects += 1;
+                let began = Instant::now();
                 match in_time(time_box, self.enforce(sold, &mut report, &mut targets, time_box)).await {
                     Ok(used) => measured.extend(used.map(|used| (sold.database.as_str(), used))),
                     Err(error) => {
                         report.failures += 1;
+                        if began.elapsed() >= ONE_DATABASE {
+                            self.measurements.set_failed(&sold.database, Some(ONE_DATABASE));
+                        }
                         tracing::warn!(database = sold.database, %error, "the quota of a database could not be enforced yet");
                     }
                 }
