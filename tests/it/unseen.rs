@@ -220,7 +220,7 @@ async fn an_answer_that_never_comes_is_given_up() {
     let proxy = Proxy::start(&bed.server).await;
     let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
     fill(&mut tenant, 6).await;
-    bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)]}}));
+    bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)], "tls": {"mode": "disabled"}}}));
     proxy.turn(Weather::HangAt("ANALYZE NO_WRITE_TO_BINLOG"));
     let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
     enforcer.wait_for("the look is given up", |line| line.contains("ANALYZE took more than").then_some(())).await;
@@ -245,7 +245,7 @@ async fn a_rebuild_is_given_up_when_the_server_falls_silent() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("LOCK TABLES `{database}`.t READ"))).execute(&mut root).await.unwrap();
     let reclaiming = tokio::task::spawn_blocking(move || {
         let arguments: [&std::ffi::OsStr; 4] = ["reclaim".as_ref(), "i1".as_ref(), "--config".as_ref(), config.as_os_str()];
-        run(&arguments, &[("CF_MYSQL_BROKER__MYSQL__HOSTS", &hosts)])
+        run(&arguments, &[("CF_MYSQL_BROKER__MYSQL__HOSTS", &hosts), ("CF_MYSQL_BROKER__MYSQL__TLS__MODE", "disabled")])
     });
     let query = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'ALTER TABLE%'";
     eventually("the rebuild waits", async || (bed.number(query).await > 0).then_some(())).await;
