@@ -83,12 +83,18 @@ async fn kill_on(connection: &mut MySqlConnection, address: &str, targets: &Targ
         .fetch_all(&mut *connection)
         .await
         .map_err(Error::doing("a look at the process list"))?;
+    // the number of the last session: a node that was started anew counts from one, and nobody on it is older than that
+    let (_, last): (String, String) = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Connections'")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(Error::doing("a look at the number of sessions"))?;
+    let last: u64 = last.parse().unwrap_or(u64::MAX);
     for (id, user) in sessions {
         let is_meant = match targets.get(&user) {
             None => false,
             Some(None) => true,
-            // a node that did not answer when the watermark was taken: every session there may be older
-            Some(Some(watermarks)) => watermarks.get(address).is_none_or(|watermark| id <= *watermark),
+            // a node without a watermark did not answer, or lagged, when it was taken: every session there may be older
+            Some(Some(watermarks)) => watermarks.get(address).is_none_or(|watermark| *watermark <= last && id <= *watermark),
         };
         if !is_meant {
             continue;

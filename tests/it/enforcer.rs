@@ -288,6 +288,20 @@ async fn pause_and_ignored_users_change_without_a_restart() {
 }
 
 #[tokio::test]
+async fn after_a_restart_of_the_server_nobody_is_older_than_it() {
+    let bed = Bed::new().await;
+    let (bound, mut session) = instance_with_table(&bed, "i1").await;
+    fill(&mut session, 6).await;
+    assert_eq!(once(&bed)["violators"], 1);
+    // as if the server had counted far, and were started anew
+    bed.execute(&format!("UPDATE quota_violations SET watermarks = '{{\"{}:{}\": 1000000000000}}'", bed.server.host, bed.server.port))
+        .await;
+    let mut reader = app(&bound).await.unwrap();
+    assert_eq!(once(&bed)["sessions_ended"], 0);
+    reader.execute("TRUNCATE TABLE t").await.expect("it may delete in peace");
+}
+
+#[tokio::test]
 async fn sessions_on_a_node_that_lags_are_ended_until_it_has_caught_up() {
     if !is_galera() {
         return;
