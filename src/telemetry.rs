@@ -38,8 +38,8 @@ fn filter_of(level: LogLevel) -> LevelFilter {
 /// Seconds, from a millisecond to the platform's patience.
 const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// After which time a gauge that nobody sets is no longer published.
-const IDLE: Duration = Duration::from_secs(90);
+/// After which time a gauge that nobody sets is no longer published: longer than the quota enforcer goes without a look at everybody.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// Starts collecting metrics.
 ///

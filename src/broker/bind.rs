@@ -18,7 +18,8 @@ use crate::mysql::accounts::Scope;
 use crate::mysql::bindings::{self, BindStart, NewAccount};
 use crate::mysql::last_operations::deletions::{self, Began};
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::quota::{self, Revocation};
+use crate::mysql::quota;
+use crate::mysql::revocations::{self, Revocation};
 use crate::mysql::{Dialect, accounts, instances};
 
 /// What a platform gets of a binding.
@@ -221,7 +222,7 @@ impl Broker {
         }
         let scope = Scope::Pattern(accounts::grant_pattern(&self.mysql, &instance.database).await?);
         let privileges = privileges::write_names().into_iter().map(str::to_owned).collect();
-        quota::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), scope, privileges }).await
+        revocations::withhold(&self.mysql, &instance.database, &Revocation { account: account.clone(), scope, privileges }).await
     }
 
     async fn undo_bind(&self, instance: &Instance, request: &BindRequest, account: &Account, op: &OpId) {

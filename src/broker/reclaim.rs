@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{Broker, OsbError, Result};
 use crate::domain::ids::InstanceId;
-use crate::domain::quota::worth_rebuilding;
 use crate::domain::to_mb;
+use crate::domain::usage::{Looked, worth_rebuilding};
 use crate::mysql::{instances, rebuild, usage};
 
 /// What a reclaim did.
@@ -58,8 +58,9 @@ impl Broker {
         let instance =
             instances::find(&self.mysql, id).await?.ok_or_else(|| OsbError::NotFound("There is no such service instance.".to_owned()))?;
         let database = instance.database;
-        let (before, sizes) = usage::exact_sizes(&self.mysql, &database).await?;
-        let candidates = worth_rebuilding(&sizes);
+        let before = usage::measure(&self.mysql, &database, Looked::default(), None).await?;
+        let candidates = worth_rebuilding(&before.sizes);
+        let before = before.exact().at_least;
         let all_bytes = candidates.iter().map(|(_, file)| file).sum();
         let mut done_bytes = 0;
         let mut tables = Vec::with_capacity(candidates.len());
@@ -81,10 +82,11 @@ impl Broker {
             done_bytes += file;
             tables.push(RebuiltTable { table, before_mb: to_mb(file), after_mb: None, left });
         }
-        let (after, sizes) = usage::exact_sizes(&self.mysql, &database).await?;
+        let after = usage::measure(&self.mysql, &database, Looked::default(), None).await?;
         for table in tables.iter_mut().filter(|table| table.left.is_none()) {
-            table.after_mb = sizes.files.get(&table.table).copied().map(to_mb);
+            table.after_mb = after.sizes.files.get(&table.table).copied().map(to_mb);
         }
+        let after = after.exact().at_least;
         tracing::info!(database, before_mb = to_mb(before), after_mb = to_mb(after), tables = tables.len(), "space was reclaimed");
         Ok(ReclaimReport { id: id.to_string(), database, before_mb: to_mb(before), after_mb: to_mb(after), tables })
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Broker, Result};
 use crate::domain::quota::{QuotaState, Sold};
 use crate::domain::{MB, to_mb};
-use crate::mysql::{bindings, instances, quota, usage};
+use crate::mysql::{bindings, instances, quota, tablespaces};
 
 /// One instance, for people and scripts.
 #[derive(Debug, Clone, Serialize)]
@@ -40,7 +40,7 @@ impl Broker {
     pub async fn instance_reports(&self) -> Result<Vec<InstanceReport>> {
         let settings = self.settings();
         let over: HashMap<String, bool> = quota::sold(&self.mysql).await?.into_iter().map(|sold| (sold.database, sold.is_over)).collect();
-        let sizes = usage::screen(&self.mysql, &over.keys().cloned().collect::<Vec<_>>()).await?.bytes;
+        let sizes = tablespaces::screen(&self.mysql, &over.keys().cloned().collect::<Vec<_>>()).await?.bytes;
         let counts = bindings::counts(&self.mysql).await?;
         let reports = instances::list(&self.mysql).await?.into_iter().map(|instance| {
             let used = sizes.get(&instance.database).copied().unwrap_or(0);

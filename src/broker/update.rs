@@ -177,11 +177,9 @@ impl Broker {
     /// A plan smaller than the data would take the write privileges at once: refuse it instead, with the figures.
     async fn check_usage(&self, instance: &Instance, plan: &Plan) -> Result<()> {
         let quota = plan.max_storage_mb.saturating_mul(MB);
-        let mut used = usage::live(&self.mysql, &instance.database).await?;
-        if used >= quota {
-            used = usage::exact(&self.mysql, &instance.database).await?;
-        }
-        if used >= quota {
+        let usage = usage::against(&self.mysql, &instance.database, quota).await?;
+        if usage.is_over(quota) {
+            let used = if usage.at_least >= quota { usage.at_least } else { usage.disk };
             return Err(OsbError::PlanQuotaExceeded { used_mb: to_mb(used), quota_mb: plan.max_storage_mb, plan: plan.name.clone() });
         }
         Ok(())

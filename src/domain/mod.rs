@@ -16,6 +16,7 @@ pub mod privileges;
 pub mod quota;
 pub mod reconcile;
 pub mod tablespace;
+pub mod usage;
 
 /// Bytes in a megabyte, everywhere in this program (2^20).
 pub const MB: u64 = 1 << 20;

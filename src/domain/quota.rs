@@ -1,10 +1,8 @@
 //! Who is over quota: pure decisions over facts.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::binding::Account;
-use super::tablespace;
 
 /// A database whose quota is enforced.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,15 +47,56 @@ pub enum Verdict {
     Reformer,
 }
 
-/// Judges a database by its exact size. A database is over as soon as its quota is used up; there is no rounding.
-pub fn judge(used_bytes: u64, sold: &Sold, rules: Rules) -> Verdict {
-    let is_under = used_bytes < sold.quota_bytes;
-    let may_have_back = is_under
+/// Disk a database may hold beyond its quota, in free space inside its files, before that counts. Bytes.
+const SLACK: u64 = 64 << 20;
+/// How long a table may keep its size from everybody before it counts as too large: whoever makes one, or holds a lock on it, can
+/// write to it all the while.
+pub const HIDDEN: Duration = Duration::from_secs(60);
+
+/// What is known of a database when it is judged. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// What it uses at least; the same as `at_most` where it is known exactly.
+    pub at_least: u64,
+    /// What it uses at most; `u64::MAX` where a table could not be looked at.
+    pub at_most: u64,
+    /// What its files take on the disk, with the free space in them.
+    pub disk: u64,
+    /// For how long it has been keeping the size of a table from everybody; zero where it does not.
+    pub hidden_for: Duration,
+}
+
+impl Usage {
+    /// Of a database that could not be measured this time.
+    pub fn unknown(disk: u64) -> Self {
+        Self { at_least: 0, at_most: u64::MAX, disk, hidden_for: Duration::ZERO }
+    }
+
+    /// Whether it is certain that the quota is used up. There is no rounding.
+    pub fn is_over(&self, quota_bytes: u64) -> bool {
+        self.at_least >= quota_bytes || is_swollen(self.disk, quota_bytes) || self.hidden_for >= HIDDEN
+    }
+
+    /// Whether it is certain that it is not.
+    pub fn is_under(&self, quota_bytes: u64) -> bool {
+        self.at_most < quota_bytes && !self.is_over(quota_bytes)
+    }
+}
+
+/// Whether files take more disk than was sold, whatever is free inside them: over twice the quota, and more than 64 MB over it.
+/// Deleted rows leave their file as it is, so what once was up to twice the quota must be able to come back by deleting alone.
+pub fn is_swollen(disk_bytes: u64, quota_bytes: u64) -> bool {
+    disk_bytes > quota_bytes.saturating_mul(2) && disk_bytes - quota_bytes > SLACK
+}
+
+/// Judges a database by what is known of it. What is not known changes nothing: neither takes it anything, nor gives it back.
+pub fn judge(usage: &Usage, sold: &Sold, rules: Rules) -> Verdict {
+    let may_have_back = usage.is_under(sold.quota_bytes)
         && sold.over_for >= rules.minimum_dwell
-        && u128::from(used_bytes) * 100 < u128::from(sold.quota_bytes) * u128::from(rules.restore_below);
-    match (sold.is_over, is_under) {
-        (false, true) => Verdict::Ok,
-        (false, false) => Verdict::Violator,
+        && u128::from(usage.at_most) * 100 < u128::from(sold.quota_bytes) * u128::from(rules.restore_below);
+    match (sold.is_over, usage.is_over(sold.quota_bytes)) {
+        (false, true) => Verdict::Violator,
+        (false, false) => Verdict::Ok,
         (true, _) if may_have_back => Verdict::Reformer,
         (true, _) => Verdict::StillOver,
     }
@@ -104,114 +143,30 @@ pub fn warning(used_bytes: u64, sold: &Sold, warn_at: &[u8]) -> Warning {
     }
 }
 
-/// Adds up tablespace files by database, spelled as the server spells it: `(tablespace name, bytes)` as InnoDB's view shows
-/// them. The copies a running ALTER makes count too: whoever looks like too much is only looked at more closely.
-pub fn file_sizes<'a>(tablespaces: impl IntoIterator<Item = (&'a str, u64)>) -> HashMap<&'a str, u64> {
-    let mut sizes = HashMap::new();
-    for (name, bytes) in tablespaces {
-        if let Some((database, _)) = tablespace::parts(name) {
-            *sizes.entry(database).or_insert(0_u64) += bytes;
-        }
-    }
-    sizes
+/// Whose rights and sessions the quota leaves alone, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spared {
+    /// The operator's list.
+    pub ignored: Vec<String>,
+    /// The accounts this program itself works with: it must neither take its own rights nor end its own sessions, whatever is granted to them.
+    pub own: Vec<String>,
 }
 
-/// What the server says of one table. Bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct TableSize {
-    /// The table's name.
-    pub name: String,
-    /// `InnoDB`, or another engine, whose files InnoDB's view does not show; none where a lock hides it.
-    pub engine: Option<String>,
-    /// `DATA_LENGTH + INDEX_LENGTH`, as the statistics have it.
-    pub data_bytes: u64,
-    /// Free space inside its tablespace.
-    pub free_bytes: u64,
-    /// When it was last written to, as the server spells it; none where it does not know.
-    pub updated: Option<String>,
-}
-
-impl TableSize {
-    fn is_innodb(&self) -> bool {
-        self.engine.as_deref() == Some("InnoDB")
-    }
-}
-
-/// What the server says of one database.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DatabaseSizes {
-    /// Its tables.
-    pub tables: Vec<TableSize>,
-    /// Bytes of its files by table, partitions added up.
-    pub files: HashMap<String, u64>,
-}
-
-impl DatabaseSizes {
-    /// An upper bound of what a database uses: the files of its tables without their free space, and, for a table without
-    /// a file of its own, what the statistics say. The free space of a shared tablespace is nobody's.
-    pub fn live_bytes(&self) -> u64 {
-        let tables = self.tables.iter().map(|table| self.live_of(table));
-        // files without a table of that name (full-text indexes, tables that are being made, copies of an ALTER) count in full
-        tables.chain(self.of_no_table().map(|(_, bytes)| bytes)).fold(0, u64::saturating_add)
+impl Spared {
+    /// Whether a user is left alone.
+    pub fn has(&self, user: &str) -> bool {
+        self.is_own(user) || self.ignored.iter().any(|ignored| ignored == user)
     }
 
-    /// Whether [`DatabaseSizes::live_bytes`] cannot be too small: every table is in a file of its own, or in an engine whose
-    /// figures are always right. A table in a shared tablespace is only known by its statistics, which its owner can freeze.
-    pub fn is_bounded(&self) -> bool {
-        self.tables.iter().all(|table| self.files.contains_key(&table.name) || (table.engine.is_some() && !table.is_innodb()))
+    /// Whether it is one of the program's own accounts.
+    pub fn is_own(&self, user: &str) -> bool {
+        self.own.iter().any(|own| own == user)
     }
-
-    /// What the database uses exactly: the statistics of tables whose statistics were made anew, the upper bound of the
-    /// others, and the files of full-text indexes and of tables that are being made.
-    pub fn exact_bytes(&self, not_analysed: &HashSet<String>) -> u64 {
-        let tables = self
-            .tables
-            .iter()
-            .map(|table| if table.engine.is_none() || not_analysed.contains(&table.name) { self.live_of(table) } else { table.data_bytes });
-        // `?`: MySQL's view shows letters outside the basic plane so; that table is counted by its statistics
-        let others = self.of_no_table().filter(|(name, _)| !tablespace::is_copy(name) && !name.contains('?'));
-        tables.chain(others.map(|(_, bytes)| bytes)).fold(0, u64::saturating_add)
-    }
-
-    /// What the statistics say, without making them anew: good enough to warn by.
-    pub fn by_statistics(&self) -> u64 {
-        self.exact_bytes(&HashSet::new())
-    }
-
-    /// Bytes of tables that InnoDB's view does not list under this database: other engines, shared tablespaces.
-    pub fn outside_bytes(&self) -> u64 {
-        self.tables.iter().filter(|table| !self.files.contains_key(&table.name)).map(|table| table.data_bytes).fold(0, u64::saturating_add)
-    }
-
-    fn live_of(&self, table: &TableSize) -> u64 {
-        self.files.get(&table.name).map_or(table.data_bytes, |file| file.saturating_sub(table.free_bytes))
-    }
-
-    fn of_no_table(&self) -> impl Iterator<Item = (&str, u64)> {
-        let known: HashSet<&str> = self.tables.iter().map(|table| table.name.as_str()).collect();
-        self.files.iter().filter(move |(name, _)| !known.contains(name.as_str())).map(|(name, bytes)| (name.as_str(), *bytes))
-    }
-}
-
-/// The smallest file whose table is worth rebuilding. Bytes.
-const WORTH: u64 = 1 << 20;
-
-/// Tables that a rebuild can make smaller, with the bytes of their files: the one with the most free space first, then the
-/// largest. How full the pages of a table are no figure of the server says, so every file that is not small is worth it.
-pub fn worth_rebuilding(sizes: &DatabaseSizes) -> Vec<(String, u64)> {
-    let mut found: Vec<(u64, u64, &str)> = sizes
-        .tables
-        .iter()
-        .filter_map(|table| Some((table.free_bytes, *sizes.files.get(&table.name)?, table.name.as_str())))
-        .filter(|(_, file, _)| *file >= WORTH)
-        .collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.into_iter().map(|(_, file, name)| (name.to_owned(), file)).collect()
 }
 
 /// The accounts whose rights on a database are the quota's business.
-pub fn concerned(accounts: impl IntoIterator<Item = Account>, ignored_users: &[String]) -> Vec<Account> {
-    accounts.into_iter().filter(|account| !ignored_users.contains(&account.user)).collect()
+pub fn concerned(accounts: impl IntoIterator<Item = Account>, spared: &Spared) -> Vec<Account> {
+    accounts.into_iter().filter(|account| !spared.has(&account.user)).collect()
 }
 
 /// How full a database is, for people.
@@ -247,8 +202,12 @@ mod tests {
         Sold { database: "cf_x".into(), quota_bytes, is_over, ..Sold::default() }
     }
 
+    fn exactly(used: u64) -> Usage {
+        Usage { at_least: used, at_most: used, disk: used, hidden_for: Duration::ZERO }
+    }
+
     fn judged(used: u64, sold: &Sold) -> Verdict {
-        judge(used, sold, Rules::default())
+        judge(&exactly(used), sold, Rules::default())
     }
 
     #[test]
@@ -263,10 +222,10 @@ mod tests {
     fn an_operator_may_want_a_distance_or_a_time() {
         let rules = Rules { minimum_dwell: Duration::from_secs(60), restore_below: 90 };
         let over = |seconds| Sold { over_for: Duration::from_secs(seconds), ..sold(100, true) };
-        assert_eq!(judge(89, &over(60), rules), Verdict::Reformer);
-        assert_eq!(judge(90, &over(60), rules), Verdict::StillOver);
-        assert_eq!(judge(1, &over(59), rules), Verdict::StillOver);
-        assert_eq!(judge(95, &sold(100, false), rules), Verdict::Ok, "neither takes anything from anybody under the quota");
+        assert_eq!(judge(&exactly(89), &over(60), rules), Verdict::Reformer);
+        assert_eq!(judge(&exactly(90), &over(60), rules), Verdict::StillOver);
+        assert_eq!(judge(&exactly(1), &over(59), rules), Verdict::StillOver);
+        assert_eq!(judge(&exactly(95), &sold(100, false), rules), Verdict::Ok, "neither takes anything from anybody under the quota");
     }
 
     proptest::proptest! {
@@ -278,12 +237,36 @@ mod tests {
         }
 
         #[test]
+        fn partial_facts_take_nothing_from_who_may_be_under_and_give_nothing_to_who_may_be_over(
+            at_least: u64, more: u64, disk: u64, hidden: u16, quota in 1_u64.., is_over: bool
+        ) {
+            let at_most = at_least.saturating_add(more);
+            let usage = Usage { at_least, at_most, disk, hidden_for: Duration::from_secs(hidden.into()) };
+            match judge(&usage, &sold(quota, is_over), Rules::default()) {
+                Verdict::Violator => proptest::prop_assert!(!is_over && (at_least >= quota || is_swollen(disk, quota) || usage.hidden_for >= HIDDEN)),
+                Verdict::Reformer => proptest::prop_assert!(is_over && at_most < quota && !is_swollen(disk, quota) && usage.hidden_for < HIDDEN),
+                Verdict::Ok => proptest::prop_assert!(!is_over && at_least < quota && !is_swollen(disk, quota)),
+                Verdict::StillOver => proptest::prop_assert!(is_over),
+            }
+        }
+
+        #[test]
+        fn disk_is_bounded_and_twice_the_quota_is_never_swollen(disk: u64, quota in 1_u64..u64::MAX / 4) {
+            if disk <= quota * 2 {
+                proptest::prop_assert!(!is_swollen(disk, quota));
+            }
+            if disk > quota * 2 + SLACK {
+                proptest::prop_assert!(is_swollen(disk, quota));
+            }
+        }
+
+        #[test]
         fn no_rule_takes_from_who_is_under_or_gives_to_who_is_over(
             used: u64, quota in 1_u64.., is_over: bool, over_for: u32, dwell: u32, restore_below in 1_u8..=100
         ) {
             let sold = Sold { over_for: Duration::from_secs(over_for.into()), ..sold(quota, is_over) };
             let rules = Rules { minimum_dwell: Duration::from_secs(dwell.into()), restore_below };
-            match judge(used, &sold, rules) {
+            match judge(&exactly(used), &sold, rules) {
                 Verdict::Violator => proptest::prop_assert!(used >= quota && !is_over),
                 Verdict::Reformer => proptest::prop_assert!(used < quota && is_over),
                 Verdict::Ok => proptest::prop_assert!(used < quota && !is_over),
@@ -295,7 +278,7 @@ mod tests {
         fn the_screen_misses_nobody(used: u64, slack: u64, quota in 1_u64.., is_over: bool) {
             let sold = sold(quota, is_over);
             let file = used.saturating_add(slack);
-            if judged(used, &sold) != Verdict::Ok {
+            if judge(&Usage { disk: file, ..exactly(used) }, &sold, Rules::default()) != Verdict::Ok {
                 proptest::prop_assert!(is_suspect(file, &sold));
             }
             if warning(used, &sold, &[80, 90]) != Warning::Same {
@@ -339,54 +322,30 @@ mod tests {
     }
 
     #[test]
-    fn files_are_added_up_by_database() {
-        let sizes = file_sizes([("cf_x/a", 10), ("cf_x/b#P#p0", 5), ("cf_x/#sql-alter-1", 100), ("innodb_system", 7), ("a@002db/t", 1)]);
-        assert_eq!(sizes, HashMap::from([("cf_x", 115), ("a@002db", 1)]));
-    }
-
-    fn table(name: &str, data_bytes: u64, free_bytes: u64) -> TableSize {
-        TableSize { name: name.into(), engine: Some("InnoDB".into()), data_bytes, free_bytes, updated: None }
-    }
-
-    fn sizes(tables: &[TableSize], files: &[(&str, u64)]) -> DatabaseSizes {
-        DatabaseSizes { tables: tables.to_vec(), files: files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect() }
+    fn files_of_twice_the_quota_can_be_emptied_by_deleting_and_no_more_than_that() {
+        let emptied = |disk| judge(&Usage { disk, ..exactly(MB) }, &sold(100 * MB, true), Rules::default());
+        assert_eq!(emptied(200 * MB), Verdict::Reformer);
+        assert_eq!(emptied(200 * MB + 1), Verdict::StillOver, "the disk was sold to others");
+        let small = |disk| judge(&Usage { disk, ..exactly(MB) }, &sold(5 * MB, true), Rules::default());
+        assert_eq!((small(69 * MB), small(69 * MB + 1)), (Verdict::Reformer, Verdict::StillOver), "a fast writer is not held to a few MB");
+        let reserved = Usage { disk: 4096 * MB, ..exactly(16384) };
+        assert_eq!(judge(&reserved, &sold(5 * MB, false), Rules::default()), Verdict::Violator, "AUTOEXTEND_SIZE");
     }
 
     #[test]
-    fn live_never_subtracts_the_free_space_of_a_shared_tablespace() {
-        let sizes = sizes(&[table("own", 40, 60), table("shared", 25, 9000)], &[("own", 100), ("FTS_1", 30)]);
-        assert_eq!(sizes.live_bytes(), 40 + 25 + 30);
-        assert_eq!(sizes.outside_bytes(), 25);
-        assert!(!sizes.is_bounded(), "whoever owns the shared one can freeze its statistics");
+    fn what_hides_for_long_counts_as_too_large() {
+        let hidden = |seconds| Usage { hidden_for: Duration::from_secs(seconds), ..Usage::unknown(0) };
+        assert_eq!(judge(&hidden(59), &sold(MB, false), Rules::default()), Verdict::Ok);
+        assert_eq!(judge(&hidden(60), &sold(MB, false), Rules::default()), Verdict::Violator);
+        assert_eq!(judge(&hidden(1), &sold(MB, true), Rules::default()), Verdict::StillOver);
     }
 
     #[test]
-    fn engines_that_are_always_right_are_a_bound() {
-        let other = TableSize { engine: Some("MyISAM".into()), ..table("m", 7, 1) };
-        let sizes = sizes(&[table("own", 40, 60), other], &[("own", 100)]);
-        assert!(sizes.is_bounded());
-        assert_eq!((sizes.live_bytes(), sizes.outside_bytes()), (47, 7));
-    }
-
-    #[test]
-    fn what_is_small_or_shared_is_not_worth_a_rebuild() {
-        let tables = [table("small", 1, 0), table("full", 9 * MB, 0), table("holes", MB, 3 * MB), table("shared", 9 * MB, 9 * MB)];
-        let sizes = sizes(&tables, &[("small", 65536), ("full", 9 * MB), ("holes", 4 * MB), ("FTS_1", 9 * MB)]);
-        assert_eq!(worth_rebuilding(&sizes), [("holes".to_owned(), 4 * MB), ("full".to_owned(), 9 * MB)]);
-    }
-
-    #[test]
-    fn a_lock_makes_nothing_smaller() {
-        let hidden = TableSize { engine: None, data_bytes: 0, ..table("made", 0, 0) };
-        let sizes = sizes(&[table("frozen", 1, 10), hidden], &[("frozen", 100), ("made", 50), ("FTS_1", 30), ("#sql-copy", 99)]);
-        assert_eq!(sizes.exact_bytes(&HashSet::new()), 1 + 50 + 30);
-        assert_eq!(sizes.exact_bytes(&HashSet::from(["frozen".to_owned()])), 90 + 50 + 30);
-    }
-
-    #[test]
-    fn a_tenants_table_with_the_name_of_a_copy_counts() {
-        let sizes = sizes(&[table("#sql-mine", 70, 0)], &[("#sql-mine", 100)]);
-        assert_eq!((sizes.exact_bytes(&HashSet::new()), sizes.live_bytes()), (70, 100));
+    fn nobody_touches_the_accounts_of_the_program() {
+        let spared = Spared { ignored: vec!["backup".into()], own: vec!["broker".into()] };
+        let accounts = ["app", "backup", "broker"].map(|user| Account::from_anywhere(user.into()));
+        assert_eq!(concerned(accounts, &spared), [Account::from_anywhere("app".into())]);
+        assert!(spared.is_own("broker") && !spared.is_own("backup"));
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::Enforcer;
+use super::memory::Used;
 use crate::domain::privileges::CALL;
-use crate::domain::quota::{Sold, concerned};
+use crate::domain::quota::{Sold, Spared, concerned};
 use crate::domain::to_mb;
-use crate::mysql::quota::{self, Revocation};
+use crate::mysql::revocations::{self, Revocation};
 use crate::mysql::sessions::{self, Targets, Watermarks};
 use crate::mysql::{Result, accounts};
 
@@ -23,15 +24,15 @@ pub(super) struct Done {
 impl Enforcer {
     /// Sees that nobody concerned can write to a database over its quota: at the crossing, and in every pass after it (which
     /// repairs a crash in between, and a grant by somebody else). Adds the sessions to end to `targets`.
-    pub(super) async fn take(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
-        let ignored = self.settings.load().ignored_users();
-        let held = self.held(sold, &ignored).await?;
-        let mut noted = quota::revocations(&self.mysql, &sold.database).await?;
+    pub(super) async fn take(&mut self, sold: &Sold, used: &Used, targets: &mut Targets) -> Result<Done> {
+        let spared = self.settings.load().spared();
+        let held = self.held(sold, &spared).await?;
+        let mut noted = revocations::list(&self.mysql, &sold.database).await?;
         for revocation in &held {
             add(&mut noted, revocation.clone());
         }
         if !sold.is_over || !held.is_empty() {
-            quota::record(&self.mysql, &sold.database, &noted).await?;
+            revocations::record(&self.mysql, &sold.database, &noted).await?;
         }
         let mut failure = None;
         let mut done = Done::default();
@@ -51,7 +52,9 @@ impl Enforcer {
         if !sold.is_over {
             tracing::warn!(
                 database = sold.database,
-                used_mb = to_mb(used_bytes),
+                used_mb = used.for_people.map(to_mb),
+                disk_mb = to_mb(used.usage.disk),
+                hidden_for = used.usage.hidden_for.as_secs(),
                 quota_mb = to_mb(sold.quota_bytes),
                 accounts = done.revoked,
                 "a database is over its quota: writing is taken, reading and deleting stay"
@@ -59,11 +62,13 @@ impl Enforcer {
         }
         let watermarks = self.watermarks(sold, !held.is_empty()).await?;
         for revocation in noted {
-            if ignored.contains(&revocation.account.user) {
+            if spared.has(&revocation.account.user) {
                 // put on the operator's list after it had been taken
                 self.give_back_one(&sold.database, &revocation).await?;
                 done.restored += 1;
-                targets.insert(revocation.account.user, None);
+                if !spared.is_own(&revocation.account.user) {
+                    targets.insert(revocation.account.user, None);
+                }
             } else {
                 targets.insert(revocation.account.user, Some(watermarks.clone()));
             }
@@ -76,13 +81,13 @@ impl Enforcer {
 
     /// What the accounts concerned hold that stores bytes. The rights on the whole database are looked at in every pass; those on
     /// single objects, and routines that run with an operator's rights, once in a while: only an operator can add to them.
-    async fn held(&mut self, sold: &Sold, ignored: &[String]) -> Result<Vec<Revocation>> {
+    async fn held(&mut self, sold: &Sold, spared: &Spared) -> Result<Vec<Revocation>> {
         let mut grants = accounts::on_database(&self.mysql, &sold.database).await?;
         let is_due = !sold.is_over || self.measurements.details_due(&sold.database);
         if is_due {
             grants.extend(accounts::on_objects(&self.mysql, &sold.database).await?);
         }
-        let concerned = concerned(grants.iter().map(|grant| grant.account.clone()), ignored);
+        let concerned = concerned(grants.iter().map(|grant| grant.account.clone()), spared);
         if is_due {
             let own: BTreeSet<String> = concerned.iter().map(|account| format!("{}@{}", account.user, account.host)).collect();
             let lends = accounts::definers(&self.mysql, &sold.database).await?.iter().any(|definer| !own.contains(definer));
@@ -99,28 +104,30 @@ impl Enforcer {
         Ok(held.filter(|revocation| !revocation.privileges.is_empty()).collect())
     }
 
-    /// A session with an id up to the watermark may have begun before the REVOKE, and keeps what it had then.
+    /// A session with an id up to the watermark of its node may have begun before the REVOKE, and keeps what it had then. The watermark of a
+    /// node that has not applied the REVOKE yet, or does not answer, is taken in a later pass; until then all sessions there are ended.
     async fn watermarks(&self, sold: &Sold, anew: bool) -> Result<Watermarks> {
-        if sold.is_over && !anew {
-            let known = quota::watermarks(&self.mysql, &sold.database).await?;
-            if !known.is_empty() {
-                return Ok(known);
-            }
+        let mut known = if sold.is_over && !anew { revocations::watermarks(&self.mysql, &sold.database).await? } else { Watermarks::new() };
+        let new = sessions::watermarks(&self.mysql, &known).await?;
+        if !new.is_empty() {
+            known.extend(new);
+            revocations::set_watermarks(&self.mysql, &sold.database, &known).await?;
         }
-        let watermarks = sessions::watermarks(&self.mysql).await?;
-        quota::set_watermarks(&self.mysql, &sold.database, &watermarks).await?;
-        Ok(watermarks)
+        Ok(known)
     }
 
     /// Gives back exactly what was taken. Sessions began without it, so they are ended: apps reconnect and can write.
     pub(super) async fn give_back(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+        let spared = self.settings.load().spared();
         let mut done = Done::default();
         let mut failure = None;
         let mut accounts_restored = BTreeSet::new();
-        for revocation in quota::revocations(&self.mysql, &sold.database).await? {
+        for revocation in revocations::list(&self.mysql, &sold.database).await? {
             match self.give_back_one(&sold.database, &revocation).await {
                 Ok(()) => {
-                    targets.insert(revocation.account.user.clone(), None);
+                    if !spared.is_own(&revocation.account.user) {
+                        targets.insert(revocation.account.user.clone(), None);
+                    }
                     accounts_restored.insert(revocation.account);
                 }
                 // one account must not keep the others waiting
@@ -135,7 +142,7 @@ impl Enforcer {
             return Err(error);
         }
         self.measurements.forget(&sold.database);
-        if quota::forget(&self.mysql, &sold.database).await? {
+        if revocations::forget(&self.mysql, &sold.database).await? {
             tracing::info!(
                 database = sold.database,
                 used_mb = to_mb(used_bytes),
@@ -155,7 +162,7 @@ impl Enforcer {
                 "an account, or what it had rights on, is gone: nothing to give back"
             );
         }
-        quota::forget_revocation(&self.mysql, database, revocation).await
+        revocations::forget_one(&self.mysql, database, revocation).await
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod act;
 mod measure;
+mod memory;
+mod outside;
 mod pass;
 mod ratios;
 
@@ -26,14 +28,14 @@ pub struct Enforcer {
     mysql: Mysql,
     settings: SharedSettings,
     holder: String,
-    measurements: measure::Memory,
+    measurements: memory::Memory,
 }
 
 impl Enforcer {
     /// Puts one together; connects to nothing. `mysql` is a connection with the enforcer's account.
     pub fn new(mysql: Mysql, settings: SharedSettings) -> Self {
         let holder = format!("{}-{}", std::process::id(), names::random_hex(8));
-        Self { mysql, settings, holder, measurements: measure::Memory::default() }
+        Self { mysql, settings, holder, measurements: memory::Memory::default() }
     }
 
     /// One pass, whoever leads: several at once do no harm. Looks at every database, however long that takes.

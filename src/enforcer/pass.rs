@@ -10,7 +10,10 @@ use super::act::Done;
 use crate::domain::quota::{Sold, Verdict, Warning, is_nearly_full, is_suspect, judge, warning};
 use crate::domain::to_mb;
 use crate::mysql::sessions::{self, Targets};
-use crate::mysql::{Result, quota};
+use crate::mysql::{Error, Result, quota};
+
+/// How long one database may keep a pass: what was begun with it is repeated in the next.
+const ONE_DATABASE: Duration = Duration::from_secs(30);
 
 /// What a pass saw and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -64,7 +67,7 @@ impl Enforcer {
             Some(counters) => {
                 let sold = quota::sold(&self.mysql).await?;
                 report.rows.screen = self.screen(&sold, counters, time_box).await? as u64;
-                self.audit(Some(counters.definitions), time_box).await?;
+                report.failures += self.audit(Some(counters.definitions), time_box).await?;
                 for sold in &sold {
                     if is_suspect(self.measurements.size(&sold.database), sold) {
                         self.measurements.suspect(&sold.database);
@@ -73,7 +76,7 @@ impl Enforcer {
                 sold
             }
             None => {
-                self.audit(None, time_box).await?;
+                report.failures += self.audit(None, time_box).await?;
                 quota::sold_among(&self.mysql, &self.measurements.suspects()).await?
             }
         };
@@ -89,20 +92,21 @@ impl Enforcer {
                 break;
             }
             let size = self.measurements.size(&sold.database);
-            if is_suspect(size, sold) {
+            if is_suspect(size, sold) || self.measurements.is_hidden(&sold.database) {
                 report.suspects += 1;
-                match self.enforce(sold, &mut report, &mut targets).await {
-                    Ok(used) => {
-                        measured.insert(sold.database.as_str(), used);
-                    }
+                let began = Instant::now();
+                match in_time(time_box, self.enforce(sold, &mut report, &mut targets, time_box)).await {
+                    Ok(used) => measured.extend(used.map(|used| (sold.database.as_str(), used))),
                     Err(error) => {
                         report.failures += 1;
-                        report.over += usize::from(sold.is_over);
+                        if began.elapsed() >= ONE_DATABASE {
+                            self.measurements.set_failed(&sold.database, Some(ONE_DATABASE));
+                        }
                         tracing::warn!(database = sold.database, %error, "the quota of a database could not be enforced yet");
                     }
                 }
             } else if is_nearly_full(size, sold, &settings.quota_enforcer.warn_at) && self.measurements.nearly_full_due(&sold.database) {
-                match self.look_whether_to_warn(sold, &mut report).await {
+                match in_time(time_box, self.look_whether_to_warn(sold, &mut report)).await {
                     Ok(used) => {
                         measured.insert(sold.database.as_str(), used);
                     }
@@ -127,29 +131,48 @@ impl Enforcer {
         Ok(report)
     }
 
-    /// Sees to one suspect; returns what it uses, in bytes.
-    async fn enforce(&mut self, sold: &Sold, report: &mut PassReport, targets: &mut Targets) -> Result<u64> {
+    /// Sees to one suspect; returns what it uses, in bytes, where that is known.
+    async fn enforce(
+        &mut self,
+        sold: &Sold,
+        report: &mut PassReport,
+        targets: &mut Targets,
+        time_box: Option<Duration>,
+    ) -> Result<Option<u64>> {
         let rules = self.settings.load().quota_enforcer.rules();
-        let used = self.used(sold, rules).await?;
-        let Done { revoked, restored } = match judge(used.bytes, sold, rules) {
+        let (used, failure) = match self.used(sold, rules, time_box).await {
+            Ok(used) => (used, None),
+            // its files alone may say enough
+            Err(error) => (self.unknown(sold), Some(error)),
+        };
+        let Done { revoked, restored } = match judge(&used.usage, sold, rules) {
             Verdict::Ok => Done::default(),
             Verdict::Violator => {
                 report.violators += 1;
                 report.over += 1;
-                self.take(sold, used.for_people, targets).await?
+                self.take(sold, &used, targets).await?
             }
             Verdict::StillOver => {
                 report.over += 1;
-                self.take(sold, used.for_people, targets).await?
+                self.take(sold, &used, targets).await?
             }
             Verdict::Reformer => {
                 report.reformers += 1;
-                self.give_back(sold, used.for_people, targets).await?
+                self.give_back(sold, used.for_people.unwrap_or(0), targets).await?
             }
         };
         report.revoked += revoked;
         report.restored += restored;
-        self.warn(sold, used.for_people, report).await?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if used.is_unfinished {
+            report.failures += 1;
+            tracing::debug!(database = sold.database, "a database was not measured to the end yet");
+        }
+        if let Some(bytes) = used.for_people {
+            self.warn(sold, bytes, report).await?;
+        }
         Ok(used.for_people)
     }
 
@@ -218,6 +241,15 @@ impl PassReport {
             tracing::debug!(report, "quota pass");
         }
     }
+}
+
+/// Gives up a database that keeps the pass, in a pass that does not look at everything however long that takes.
+async fn in_time<T>(time_box: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    if time_box.is_none() {
+        return work.await;
+    }
+    let up = |_| Err(Error::Unavailable(format!("it took more than {} s", ONE_DATABASE.as_secs())));
+    tokio::time::timeout(ONE_DATABASE, work).await.unwrap_or_else(up)
 }
 
 fn milliseconds(since: Instant) -> u64 {

@@ -381,7 +381,7 @@ pub async fn delete(mysql: &Mysql, binding: &Binding, instance: &Instance, op: &
 
 /// What the enforcer noted of the account of a binding goes, and how the binding ended is remembered.
 async fn forget(connection: &mut MySqlConnection, instance: &Instance, id: &BindingId, account: &Account) -> Result<()> {
-    for forget in super::quota::FORGET_ACCOUNT {
+    for forget in super::revocations::FORGET_ACCOUNT {
         sqlx::query(*forget)
             .bind(&instance.database)
             .bind(&account.user)

@@ -18,15 +18,18 @@ pub mod leader;
 mod nodes;
 pub mod operations;
 pub mod operator_accounts;
+mod patience;
 mod pool;
 pub mod quota;
 mod quote;
 pub mod rebuild;
 pub mod reconcile;
 pub mod retired_accounts;
+pub mod revocations;
 pub mod schema;
 pub mod server;
 pub mod sessions;
+pub mod tablespaces;
 mod transact;
 pub mod usage;
 

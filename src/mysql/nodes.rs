@@ -8,6 +8,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{Connection as _, Executor as _, MySqlConnection};
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use super::patience::in_time;
 use super::pool::{Connection, Pool};
 use super::server::{self, ServerInfo};
 use super::{Error, Result, code};
@@ -18,6 +19,18 @@ use crate::settings::{MysqlSettings, TlsMode};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a health check of a node may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// After how long a server that has not answered a statement is asked whether it is still there, again and again.
+const ASK: Duration = Duration::from_secs(2);
+
+/// How often in a row a server may keep silent before nobody waits for its answer any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// With a statement somebody waits for: an outage is answered within 10 s.
+    Short = 2,
+    /// With work that may take any time, and is a pity to lose.
+    Long = 6,
+}
 
 /// One server, or one node of a cluster.
 pub struct Node {
@@ -92,10 +105,30 @@ impl Mysql {
 
     /// Returns when another node than this one is in use. What still waits for an answer of this one then need wait no longer: it may hang,
     /// and the outcome is read on the other.
-    pub(super) async fn left(&self, index: usize) {
+    async fn left(&self, index: usize) {
         let mut current = self.inner.current.subscribe();
         if self.inner.nodes.len() < 2 || current.wait_for(|current| *current != index).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Does work for as long as the node of this index, which is the one in use, answers others meanwhile and stays in use. What waits for
+    /// an answer of a node that hangs, or is gone without a word, would wait for ever.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`] when another node is in use, [`Error::Unavailable`] when the server is silent: the outcome is not known.
+    pub(super) async fn while_it_answers<T>(&self, node: usize, patience: Patience, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let silent = async {
+            let mut silences = 0;
+            while silences < patience as u32 {
+                tokio::time::sleep(ASK).await;
+                silences = if self.current().answers().await { 0 } else { silences + 1 };
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = self.left(node) => Err(Error::ConnectionLost("the node was left for another one before it answered".to_owned())),
+            () = silent => Err(Error::Unavailable("the server has fallen silent".to_owned())),
         }
     }
 
@@ -128,7 +161,8 @@ impl Mysql {
     /// # Errors
     /// Whatever keeps the broker from asking.
     pub async fn info(&self) -> Result<ServerInfo> {
-        self.inner.info.get_or_try_init(|| async { server::info(&mut self.current().connect().await?).await }).await.cloned()
+        let ask = async { server::info(&mut self.current().connect().await?).await };
+        self.inner.info.get_or_try_init(|| in_time("a look at the server's variables", ACQUIRE_TIMEOUT, ask)).await.cloned()
     }
 
     /// Whether the node in use answers, has the broker's schema, and would accept writes.
@@ -199,6 +233,12 @@ impl Node {
             Ok(result) => result,
             Err(_) => Err(Error::Unavailable("the server does not answer".to_owned())),
         }
+    }
+
+    /// Whether it says anything at all: a refusal is an answer.
+    async fn answers(&self) -> bool {
+        let connected = tokio::time::timeout(HEALTH_TIMEOUT, MySqlConnection::connect_with(&self.options)).await;
+        matches!(connected, Ok(Ok(_) | Err(sqlx::Error::Database(_))))
     }
 
     async fn is_healthy(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use sqlx::Executor as _;
 
-use super::nodes::Moved;
+use super::nodes::{Moved, Patience};
 use super::pool::Lent;
 use super::{Error, Mysql, Result};
 
@@ -35,10 +35,7 @@ impl Mysql {
         let mut attempt = 1;
         loop {
             let node = self.current_index();
-            let result = tokio::select! {
-                result = self.transact_once(what, &mut body) => result,
-                () = self.left(node) => Err(left()),
-            };
+            let result = self.while_it_answers(node, Patience::Short, self.transact_once(what, &mut body)).await;
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;
             }
@@ -129,10 +126,7 @@ impl Mysql {
                 }
                 done
             };
-            let result = tokio::select! {
-                result = once => result,
-                () = self.left(node) => Err(left()),
-            };
+            let result = self.while_it_answers(node, Patience::Short, once).await;
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;
             }
@@ -155,10 +149,6 @@ impl Mysql {
 /// Whether the server has answered everything that was sent, be it with a refusal.
 fn is_in_order<T>(done: &Result<T>) -> bool {
     done.as_ref().err().is_none_or(|error| error.code().is_some())
-}
-
-fn left() -> Error {
-    Error::ConnectionLost("the node was left for another one before it answered".to_owned())
 }
 
 async fn pause(what: &'static str, attempt: u32, error: &Error) {

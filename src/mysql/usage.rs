@@ -1,103 +1,42 @@
-//! How much databases use, from the cheap and never too small to the exact. Nothing here waits for a tenant's locks for more
-//! than a moment: a tenant who holds one must become neither invisible nor a burden to the others.
+//! How much one database uses, from the cheap and never too small to the exact. Nothing here waits for a tenant's locks for more
+//! than a moment.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use sqlx::{MySqlConnection, Row as _};
 
-use super::pool::Connection;
-use super::{Dialect, Error, Mysql, Result, quote};
-use crate::domain::gate::Counters;
-use crate::domain::quota::{DatabaseSizes, TableSize, file_sizes};
+use super::patience::{ONE_DATABASE, give_back, impatient, in_time};
+use super::tablespaces::spelled;
+use super::{Dialect, Error, Mysql, Result, code, quote};
+use crate::domain::quota::Usage;
 use crate::domain::tablespace;
+use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize};
+
+/// How long making statistics, or reading tables, may go on before another table is begun.
+pub const TIME_BOX: Duration = Duration::from_secs(2);
+/// How long the reading of one table may take. Seconds; what is not read by then is larger than anybody needs.
+const READ_TIME: u64 = 5;
 
 /// The columns of a table, in the order of the query that reads them.
-type TableRow = (String, Option<String>, u64, u64, Option<String>);
+type TableRow = (String, Option<String>, Option<u64>, u64, Option<String>);
 
-/// File sizes of all databases, and how many files were listed.
-#[derive(Debug, Default)]
-pub struct Screen {
-    /// Bytes by database.
-    pub bytes: HashMap<String, u64>,
-    /// Rows the server sent.
-    pub rows: usize,
+/// What an exact look found out.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// What the server says of the database afterwards.
+    pub sizes: DatabaseSizes,
+    /// What was looked at, in this look and those it goes on with.
+    pub looked: Looked,
+    /// Whether there was no time for some tables: go on with `looked`.
+    pub is_unfinished: bool,
 }
 
-/// The size of the files of each of `databases`. At once right, and nothing a tenant sets on a table hides its growth. MariaDB
-/// lists only what was opened since it started: see [`open_tables`].
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
-    let dialect = mysql.info().await?.dialect;
-    let mut connection = mysql.connection().await?;
-    let rows: Vec<(String, u64)> =
-        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
-    let by_spelling = file_sizes(rows.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
-    let mut bytes = HashMap::new();
-    for database in databases {
-        let found = if tablespace::is_plain(database) {
-            by_spelling.get(database.as_str())
-        } else {
-            by_spelling.get(spelled(&mut connection, dialect, database).await?.as_str())
-        };
-        if let Some(found) = found {
-            bytes.insert(database.clone(), *found);
-        }
+impl Measured {
+    /// What the database uses, as far as it is known.
+    pub fn exact(&self) -> Exact {
+        self.sizes.exact(&self.looked)
     }
-    connection.give_back();
-    Ok(Screen { bytes, rows: rows.len() })
-}
-
-/// A name as the view of tablespaces spells it. MariaDB encodes it by itself, so that no table of ours can be incomplete.
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn spelling(mysql: &Mysql, name: &str) -> Result<String> {
-    let dialect = mysql.info().await?.dialect;
-    let mut connection = mysql.connection().await?;
-    let spelled = spelled(&mut connection, dialect, name).await?;
-    connection.give_back();
-    Ok(spelled)
-}
-
-async fn spelled(connection: &mut MySqlConnection, dialect: Dialect, name: &str) -> Result<String> {
-    if dialect == Dialect::MySql || tablespace::is_plain(name) {
-        return Ok(name.to_owned());
-    }
-    let encoded: Vec<u8> = sqlx::query_scalar("SELECT CAST(CONVERT(CONVERT(? USING utf8mb4) USING filename) AS BINARY)")
-        .bind(name)
-        .fetch_one(connection)
-        .await
-        .map_err(Error::doing("the encoding of a name"))?;
-    Ok(String::from_utf8_lossy(&encoded).into_owned())
-}
-
-/// The server's counters that say whether anything has grown.
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn counters(mysql: &Mysql) -> Result<Counters> {
-    let mut connection = mysql.connection().await?;
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_pages_created', 'Innodb_page_size', 'Uptime', 'Com_create_table', \
-         'Com_alter_table', 'Com_create_db')",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(Error::doing("a look at the server's counters"))?;
-    connection.give_back();
-    let mut counters = Counters::default();
-    for (name, value) in rows {
-        let value = value.parse().unwrap_or(0);
-        match name.to_ascii_lowercase().as_str() {
-            "innodb_pages_created" => counters.pages_created = value,
-            "innodb_page_size" => counters.page_size = value,
-            "uptime" => counters.uptime = value,
-            _ => counters.definitions = counters.definitions.wrapping_add(value),
-        }
-    }
-    Ok(counters)
 }
 
 /// Makes the server open every table of a database, so that its tablespaces are listed.
@@ -111,87 +50,222 @@ pub async fn open_tables(mysql: &Mysql, database: &str) -> Result<()> {
 /// What the server says of a database at present, without making statistics.
 ///
 /// # Errors
-/// Whatever keeps the server from answering.
+/// Whatever keeps the server from answering in ten seconds.
 pub async fn sizes(mysql: &Mysql, database: &str) -> Result<DatabaseSizes> {
     let dialect = mysql.info().await?.dialect;
-    let mut impatient = Impatient::begin(mysql, dialect).await?;
-    let sizes = sizes_on(&mut impatient.connection, dialect, database).await;
-    impatient.end().await?;
-    sizes
+    let mut connection = impatient(mysql, dialect).await?;
+    let sizes = sizes_on(&mut connection, dialect, database).await?;
+    give_back(connection).await?;
+    Ok(sizes)
 }
 
-/// An upper bound of what a database uses, at once right where [`DatabaseSizes::is_bounded`].
+/// What a database uses against a quota: the upper bound where that is under it, else exactly, however many tables there are.
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
-pub async fn live(mysql: &Mysql, database: &str) -> Result<u64> {
-    Ok(sizes(mysql, database).await?.live_bytes())
-}
-
-/// What a database uses exactly, in bytes: statistics made anew, then added up. A table that is locked counts with its upper
-/// bound: its owner can hold the lock for ever.
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn exact(mysql: &Mysql, database: &str) -> Result<u64> {
-    exact_sizes(mysql, database).await.map(|(used, _)| used)
-}
-
-/// As [`exact`], and what the server says of the database afterwards.
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn exact_sizes(mysql: &Mysql, database: &str) -> Result<(u64, DatabaseSizes)> {
-    let dialect = mysql.info().await?.dialect;
-    let mut impatient = Impatient::begin(mysql, dialect).await?;
-    let exact = exact_on(&mut impatient.connection, dialect, database).await;
-    impatient.end().await?;
-    exact
-}
-
-async fn exact_on(connection: &mut MySqlConnection, dialect: Dialect, database: &str) -> Result<(u64, DatabaseSizes)> {
-    let names: Vec<String> = tables(connection, database).await?.into_iter().map(|table| table.name).collect();
-    let not_analysed = analyse(connection, dialect, database, &names).await?;
-    let sizes = sizes_on(connection, dialect, database).await?;
-    Ok((sizes.exact_bytes(&not_analysed), sizes))
-}
-
-/// Makes statistics; the names of the tables whose lock somebody holds. A failed table is a row of the answer and no error.
-async fn analyse(connection: &mut MySqlConnection, dialect: Dialect, database: &str, names: &[String]) -> Result<HashSet<String>> {
-    // MySQL waits a second for each locked table, and cannot be told to wait less
-    let at_once = match dialect {
-        Dialect::MariaDb => 50,
-        Dialect::MySql => 1,
-    };
-    let mut done: HashSet<String> = HashSet::new();
-    for names in names.chunks(at_once) {
-        let quoted: Vec<_> = names.iter().map(|name| format!("{}.{}", quote::identifier(database), quote::identifier(name))).collect();
-        let statement = format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", quoted.join(", "));
-        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_all(&mut *connection).await.map_err(Error::doing("ANALYZE"))?;
-        let mut blocked = false;
-        for row in rows {
-            let cell = |i| row.try_get::<String, usize>(i).map_err(Error::doing("ANALYZE"));
-            let (table, text) = (cell(0)?, cell(3)?);
-            if text == "OK" || text.contains("up to date") || text.contains("doesn't support analyze") {
-                done.insert(table.strip_prefix(&format!("{database}.")).unwrap_or(&table).to_owned());
-            }
-            blocked |= text.starts_with("Lock wait timeout");
-        }
-        if blocked && at_once == 1 {
-            break;
-        }
+pub async fn against(mysql: &Mysql, database: &str, quota_bytes: u64) -> Result<Usage> {
+    let sizes = sizes(mysql, database).await?;
+    if let Some(bound) = sizes.bound().filter(|bound| *bound < quota_bytes) {
+        return Ok(Usage { at_least: 0, at_most: bound, disk: sizes.disk(), hidden_for: Duration::ZERO });
     }
-    Ok(names.iter().filter(|name| !done.contains(*name)).cloned().collect())
+    let measured = measure(mysql, database, Looked::default(), None).await?;
+    let Exact { at_least, at_most, .. } = measured.exact();
+    Ok(Usage { at_least, at_most, disk: measured.sizes.disk(), hidden_for: Duration::ZERO })
+}
+
+/// Looks at a database exactly: statistics made anew, tables read whose size the server does not tell. A table that is locked stays as
+/// it is: its owner can hold the lock for ever. With a `time_box` the look may come to an end before it is finished; the next one goes on
+/// with what this one has `looked` at.
+///
+/// # Errors
+/// Whatever keeps the server from answering, each statement in ten seconds.
+pub async fn measure(mysql: &Mysql, database: &str, looked: Looked, time_box: Option<Duration>) -> Result<Measured> {
+    look(mysql, database, looked, time_box, false).await
+}
+
+/// As [`measure`], but only at tables in no file of InnoDB's view: see [`DatabaseSizes::outside_bytes`].
+///
+/// # Errors
+/// As there.
+pub async fn measure_outside(mysql: &Mysql, database: &str, time_box: Option<Duration>) -> Result<Measured> {
+    look(mysql, database, Looked::default(), time_box, true).await
+}
+
+async fn look(mysql: &Mysql, database: &str, looked: Looked, time_box: Option<Duration>, only_outside: bool) -> Result<Measured> {
+    let dialect = mysql.info().await?.dialect;
+    let mut connection = impatient(mysql, dialect).await?;
+    let before = sizes_on(&mut connection, dialect, database).await?;
+    let until = time_box.map(|time_box| Instant::now() + time_box);
+    let mut look = Look { connection: &mut connection, dialect, database, looked, until, has_begun: false };
+    let is_finished = look.at_tables_outside(&before).await? && (only_outside || look.at_tables_with_files(&before).await?);
+    let looked = look.looked;
+    let sizes = sizes_on(&mut connection, dialect, database).await?;
+    give_back(connection).await?;
+    Ok(Measured { sizes, looked, is_unfinished: !is_finished })
+}
+
+/// An exact look in progress.
+struct Look<'a> {
+    connection: &'a mut MySqlConnection,
+    dialect: Dialect,
+    database: &'a str,
+    looked: Looked,
+    until: Option<Instant>,
+    has_begun: bool,
+}
+
+impl Look<'_> {
+    /// Whether the time is up; never before something has been done, or it would go on for ever.
+    fn is_late(&mut self) -> bool {
+        std::mem::replace(&mut self.has_begun, true) && self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn is_new(&self, table: &TableSize) -> bool {
+        let Looked { analysed, blocked, read } = &self.looked;
+        !analysed.contains(&table.name) && !blocked.contains(&table.name) && !read.contains_key(&table.name)
+    }
+
+    /// Tables in no file of InnoDB's view, one by one, and with a second of patience: a busy one must not look like one that hides. False:
+    /// there was no time for all.
+    async fn at_tables_outside(&mut self, before: &DatabaseSizes) -> Result<bool> {
+        for table in before.tables.iter().filter(|table| !before.files.contains_key(&table.name)) {
+            if !self.is_new(table) || !(table.must_be_read() || table.can_be_analysed()) {
+                continue;
+            }
+            if self.is_late() {
+                return Ok(false);
+            }
+            if table.must_be_read() {
+                self.read(&table.name).await?;
+                continue;
+            }
+            let patience = if self.dialect == Dialect::MariaDb { "SET STATEMENT lock_wait_timeout = 1 FOR " } else { "" };
+            let name = self.quoted(&table.name);
+            // their figures are right whenever nobody writes to them, and CHECK FAST finds that out in no time; ANALYZE would read all keys
+            let statement = match table.engine.as_deref() {
+                Some("MyISAM" | "Aria") => format!("{patience}CHECK TABLE {name} FAST QUICK"),
+                _ => format!("{patience}ANALYZE NO_WRITE_TO_BINLOG TABLE {name}"),
+            };
+            let answers = self.maintain(statement).await?;
+            if answers.iter().any(Answer::is_blocked) {
+                self.looked.blocked.insert(table.name.clone());
+            } else {
+                self.looked.analysed.insert(table.name.clone());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes statistics of tables with files of their own. False: there was no time for all.
+    async fn at_tables_with_files(&mut self, before: &DatabaseSizes) -> Result<bool> {
+        let names: Vec<&str> = before
+            .tables
+            .iter()
+            .filter(|table| before.files.contains_key(&table.name) && table.can_be_analysed() && self.is_new(table))
+            .map(|table| table.name.as_str())
+            .collect();
+        // MySQL waits a second for each locked table, and cannot be told to wait less
+        let at_once = match self.dialect {
+            Dialect::MariaDb => 50,
+            Dialect::MySql => 1,
+        };
+        let mut rest = names.as_slice();
+        while !rest.is_empty() {
+            if self.is_late() {
+                return Ok(false);
+            }
+            let (now, later) = rest.split_at(at_once.min(rest.len()));
+            rest = later;
+            let quoted: Vec<_> = now.iter().map(|name| self.quoted(name)).collect();
+            let answers = self.maintain(format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", quoted.join(", "))).await?;
+            let prefix = format!("{}.", self.database);
+            let done = answers.iter().filter(|answer| answer.is_done());
+            self.looked.analysed.extend(done.map(|answer| answer.table.strip_prefix(&prefix).unwrap_or(&answer.table).to_owned()));
+            let blocked: Vec<&str> = now.iter().copied().filter(|name| !self.looked.analysed.contains(*name)).collect();
+            self.looked.blocked.extend(blocked.into_iter().map(str::to_owned));
+            if at_once == 1 && answers.iter().any(Answer::is_blocked) {
+                // the others count as this one, or whoever locks a thousand tables is never looked at to the end
+                self.looked.blocked.extend(rest.iter().map(|name| (*name).to_owned()));
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Counts what a CSV file holds: every value, in quotes and with a comma. Not the backslash before each quote, backslash or end of a line:
+    /// no function of both servers counts these in less than quadratic time.
+    async fn read(&mut self, table: &str) -> Result<()> {
+        let doing = "the reading of a table";
+        let columns = sqlx::query_scalar("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?")
+            .bind(self.database)
+            .bind(table)
+            .fetch_all(&mut *self.connection);
+        let columns: Vec<String> = in_time(doing, ONE_DATABASE, async { columns.await.map_err(Error::doing(doing)) }).await?;
+        let bytes: Vec<_> =
+            columns.iter().map(|column| format!("3 + COALESCE(LENGTH(CAST({} AS BINARY)), 0)", quote::identifier(column))).collect();
+        if bytes.is_empty() {
+            // a lock hides its columns, or it is gone
+            self.looked.blocked.insert(table.to_owned());
+            return Ok(());
+        }
+        let (before, hint) = match self.dialect {
+            Dialect::MariaDb => (format!("SET STATEMENT lock_wait_timeout = 1, max_statement_time = {READ_TIME} FOR "), String::new()),
+            Dialect::MySql => (String::new(), format!("/*+ MAX_EXECUTION_TIME({}) */ ", READ_TIME * 1000)),
+        };
+        let statement =
+            format!("{before}SELECT {hint}CAST(COALESCE(SUM({}), 0) AS UNSIGNED) FROM {}", bytes.join(" + "), self.quoted(table));
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_one(&mut *self.connection);
+        let read: Result<u64> =
+            in_time(doing, ONE_DATABASE, async { row.await.and_then(|row| row.try_get(0)).map_err(Error::doing(doing)) }).await;
+        match read {
+            Ok(bytes) => {
+                self.looked.read.insert(table.to_owned(), bytes);
+            }
+            Err(error) if error.code() == Some(code::NO_SUCH_TABLE) => {}
+            Err(error) if error.code().is_some() => {
+                tracing::debug!(database = self.database, table, %error, "a table could not be read");
+                self.looked.blocked.insert(table.to_owned());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// ANALYZE or CHECK. A failed table is a row of the answer and no error.
+    async fn maintain(&mut self, statement: String) -> Result<Vec<Answer>> {
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_all(&mut *self.connection);
+        let rows = in_time("ANALYZE", ONE_DATABASE, async { rows.await.map_err(Error::doing("ANALYZE")) }).await?;
+        let cell = |row: &sqlx::mysql::MySqlRow, i: usize| row.try_get::<String, _>(i).map_err(Error::doing("ANALYZE"));
+        rows.iter().map(|row| Ok(Answer { table: cell(row, 0)?, text: cell(row, 3)? })).collect()
+    }
+
+    fn quoted(&self, table: &str) -> String {
+        format!("{}.{}", quote::identifier(self.database), quote::identifier(table))
+    }
+}
+
+/// A row of the answer to ANALYZE or CHECK.
+struct Answer {
+    table: String,
+    text: String,
+}
+
+impl Answer {
+    fn is_done(&self) -> bool {
+        self.text == "OK" || self.text.contains("up to date") || self.text.contains("doesn't support analyze")
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.text.starts_with("Lock wait timeout")
+    }
 }
 
 async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: &str) -> Result<DatabaseSizes> {
     let tables = tables(connection, database).await?;
-    let spelled = spelled(connection, dialect, database).await?;
-    let rows: Vec<(String, String, u64)> = sqlx::query_as(dialect.tablespaces_of_database_query())
-        .bind(format!("{}/%", quote::like(&spelled)))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::doing("a look at the tablespaces of a database"))?;
+    let spelled = in_time("the encoding of a name", ONE_DATABASE, spelled(connection, dialect, database)).await?;
+    let doing = "a look at the tablespaces of a database";
+    let rows = sqlx::query_as(dialect.tablespaces_of_database_query()).bind(format!("{}/%", quote::like(&spelled))).fetch_all(connection);
+    let rows: Vec<(String, String, u64)> = in_time(doing, ONE_DATABASE, async { rows.await.map_err(Error::doing(doing)) }).await?;
     let known: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let mut files: HashMap<String, u64> = HashMap::new();
     for (name, decoded, bytes) in &rows {
@@ -212,92 +286,35 @@ async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: 
 }
 
 async fn tables(connection: &mut MySqlConnection, database: &str) -> Result<Vec<TableSize>> {
-    let rows: Vec<TableRow> = sqlx::query_as(
-        "SELECT TABLE_NAME, ENGINE, CAST(COALESCE(DATA_LENGTH, 0) + COALESCE(INDEX_LENGTH, 0) AS UNSIGNED), \
+    let doing = "a look at the tables of a database";
+    let rows = sqlx::query_as(
+        "SELECT TABLE_NAME, ENGINE, CAST(DATA_LENGTH + COALESCE(INDEX_LENGTH, 0) AS UNSIGNED), \
          CAST(COALESCE(DATA_FREE, 0) AS UNSIGNED), CAST(UPDATE_TIME AS CHAR) \
          FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')",
     )
     .bind(database)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(Error::doing("a look at the tables of a database"))?;
+    .fetch_all(connection);
+    let rows: Vec<TableRow> = in_time(doing, ONE_DATABASE, async { rows.await.map_err(Error::doing(doing)) }).await?;
     Ok(rows
         .into_iter()
         .map(|(name, engine, data_bytes, free_bytes, updated)| TableSize { name, engine, data_bytes, free_bytes, updated })
         .collect())
 }
 
-/// Databases with tables that the view of tablespaces does not list under their name: in a shared tablespace, and on MySQL of
-/// another engine. For other engines on MariaDB see [`has_other_engines`]: there this question costs as much as all tables.
-///
-/// # Errors
-/// Whatever keeps the server from answering.
-pub async fn outside(mysql: &Mysql) -> Result<HashSet<String>> {
-    let dialect = mysql.info().await?.dialect;
-    let mut connection = mysql.connection().await?;
-    if dialect == Dialect::MariaDb {
-        let shared: Vec<String> =
-            sqlx::query_scalar("SELECT NAME FROM information_schema.INNODB_SYS_TABLES WHERE SPACE_TYPE = 'System' AND NAME LIKE '%/%'")
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(Error::doing("a look at shared tablespaces"))?;
-        connection.give_back();
-        return Ok(shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect());
-    }
-    // not INNODB_TABLES, which has the tablespace of each table: it waits for a table that a tenant is making, as long as that takes
-    let files: Vec<(String, u64)> =
-        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
-    let with_file: HashSet<(&str, &str)> = files
-        .iter()
-        .filter_map(|(name, _)| tablespace::parts(name))
-        .flat_map(|(database, table)| [(database, table), (database, tablespace::without_partition(table))])
-        .collect();
-    let tables: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IS NOT NULL \
-         AND TABLE_SCHEMA NOT IN ('mysql', 'performance_schema', 'information_schema', 'sys')",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(Error::doing("a look at engines"))?;
-    connection.give_back();
-    let is_outside = |database: &str, table: &str, engine: &str| engine != "InnoDB" || !with_file.contains(&(database, table));
-    Ok(tables.into_iter().filter(|(database, table, engine)| is_outside(database, table, engine)).map(|(database, ..)| database).collect())
-}
-
-/// Whether a database has tables of another engine than InnoDB. Opens no table.
+/// Whether a database has tables of another engine than InnoDB, or one that is being made and may become that. Opens no table.
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
 pub async fn has_other_engines(mysql: &Mysql, database: &str) -> Result<bool> {
-    let mut impatient = Impatient::begin(mysql, mysql.info().await?.dialect).await?;
-    let found: Result<Option<String>> = sqlx::query_scalar(
-        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE <> 'VIEW' AND ENGINE <> 'InnoDB' LIMIT 1",
+    let doing = "a look at engines";
+    let mut connection = impatient(mysql, mysql.info().await?.dialect).await?;
+    let found = sqlx::query_scalar(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE <> 'VIEW' \
+         AND (ENGINE IS NULL OR ENGINE <> 'InnoDB') LIMIT 1",
     )
     .bind(database)
-    .fetch_optional(&mut *impatient.connection)
-    .await
-    .map_err(Error::doing("a look at engines"));
-    impatient.end().await?;
-    Ok(found?.is_some())
-}
-
-/// A connection that waits for nobody's locks. Given back as it was.
-struct Impatient {
-    connection: Connection,
-}
-
-impl Impatient {
-    async fn begin(mysql: &Mysql, dialect: Dialect) -> Result<Self> {
-        let mut connection = mysql.connection().await?;
-        // MySQL knows no shorter wait
-        let seconds = u8::from(dialect == Dialect::MySql);
-        super::raw(&mut connection, format!("SET SESSION lock_wait_timeout = {seconds}")).await.map_err(Error::doing("SET"))?;
-        Ok(Self { connection })
-    }
-
-    async fn end(mut self) -> Result<()> {
-        super::raw(&mut self.connection, "SET SESSION lock_wait_timeout = DEFAULT".to_owned()).await.map_err(Error::doing("SET"))?;
-        self.connection.give_back();
-        Ok(())
-    }
+    .fetch_optional(&mut *connection);
+    let found: Option<String> = in_time(doing, ONE_DATABASE, async { found.await.map_err(Error::doing(doing)) }).await?;
+    give_back(connection).await?;
+    Ok(found.is_some())
 }

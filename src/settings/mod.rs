@@ -27,6 +27,7 @@ pub use quota_enforcer::QuotaEnforcerSettings;
 pub use server::{Credential, ServerSettings, ServerTls};
 
 use crate::domain::catalog::{Catalog, ServiceOffering};
+use crate::domain::quota::Spared;
 use layers::Layers;
 
 /// Whether a variable of the environment is read at all.
@@ -170,12 +171,20 @@ impl Settings {
     /// Users whose rights and sessions the enforcer never touches: the operator's list, cf-mysql's `roadmin`, and the
     /// accounts of the broker and of the enforcer.
     pub fn ignored_users(&self) -> Vec<String> {
-        let mut users = self.quota_enforcer.ignored_users.clone();
-        users.extend(["roadmin".to_owned(), self.mysql.username.clone()]);
-        users.extend(self.quota_enforcer.username.clone());
-        users.sort();
-        users.dedup();
-        users
+        let Spared { mut ignored, own } = self.spared();
+        ignored.extend(own);
+        ignored.sort();
+        ignored.dedup();
+        ignored
+    }
+
+    /// Whose rights and sessions the quota enforcer leaves alone.
+    pub fn spared(&self) -> Spared {
+        let mut ignored = self.quota_enforcer.ignored_users.clone();
+        ignored.push("roadmin".to_owned());
+        let mut own = vec![self.mysql.username.clone()];
+        own.extend(self.quota_enforcer.username.clone());
+        Spared { ignored, own }
     }
 
     /// Whether anybody enforces quotas, as far as these settings say: inside `serve`, or a process of its own whose account is named.

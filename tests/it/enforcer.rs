@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::bed::{app, make_room};
 use crate::support::broker::run;
 use crate::support::osb::{bind_body, binding};
-use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
+use crate::support::{Bed, BedOptions, BrokerProcess, cluster, eventually, is_galera};
 
 pub const MEGABYTE: &str = "INSERT INTO t (body) VALUES (REPEAT('x', 1048576))";
 
@@ -300,4 +300,53 @@ async fn pause_and_ignored_users_change_without_a_restart() {
             (line.contains("refused") && line.contains("quota_enforcer.pause") && line.contains("server.port")).then_some(())
         })
         .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_server_nobody_is_older_than_it() {
+    let bed = Bed::new().await;
+    let (bound, mut session) = instance_with_table(&bed, "i1").await;
+    fill(&mut session, 6).await;
+    assert_eq!(once(&bed)["violators"], 1);
+    // as if the server had counted far, and were started anew
+    bed.execute(&format!("UPDATE quota_violations SET watermarks = '{{\"{}:{}\": 1000000000000}}'", bed.server.host, bed.server.port))
+        .await;
+    let mut reader = app(&bound).await.unwrap();
+    assert_eq!(once(&bed)["sessions_ended"], 0);
+    reader.execute("TRUNCATE TABLE t").await.expect("it may delete in peace");
+}
+
+#[tokio::test]
+async fn sessions_on_a_node_that_lags_are_ended_until_it_has_caught_up() {
+    if !is_galera() {
+        return;
+    }
+    let server = cluster().await;
+    let bed = Bed::on(&server, BedOptions::default()).await;
+    let (mut bound, mut session) = instance_with_table(&bed, "i1").await;
+    let lagging = &server.others[1];
+    bound["credentials"]["port"] = lagging.port().into();
+    eventually("the account is there", async || app(&bound).await.ok()).await;
+    fill(&mut session, 6).await;
+    let endpoint = cf_mysql_broker::domain::credentials::Endpoint { host: lagging.host().to_owned(), port: lagging.port() };
+    let mut root = crate::support::server::connect(&endpoint, "root", &server.root_password).await.unwrap();
+    // it applies nothing from here on
+    sqlx::raw_sql("FLUSH TABLES WITH READ LOCK").execute(&mut root).await.unwrap();
+    let report = once(&bed);
+    assert_eq!((&report["violators"], &report["failures"]), (&json!(1), &json!(0)), "{report}");
+    let nodes = "SELECT JSON_LENGTH(watermarks) FROM quota_violations";
+    assert_eq!(bed.number(nodes).await, 2, "whoever begins there begins with the old rights");
+    let mut late = app(&bound).await.unwrap();
+    once(&bed);
+    late.number("SELECT 1").await.expect_err("it is ended");
+    sqlx::raw_sql("UNLOCK TABLES").execute(&mut root).await.unwrap();
+    eventually("the node has caught up", async || {
+        once(&bed);
+        (bed.number(nodes).await == 3).then_some(())
+    })
+    .await;
+    let mut reader = app(&bound).await.unwrap();
+    assert_eq!(once(&bed)["sessions_ended"], 0);
+    reader.number("SELECT 1").await.expect("who begins now has the new rights");
+    assert!(is_denied(&bound, MEGABYTE).await);
 }

@@ -43,4 +43,5 @@ mod secrets;
 mod shutdown;
 mod support;
 mod tls;
+mod unseen;
 mod update;

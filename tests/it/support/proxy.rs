@@ -25,6 +25,8 @@ pub enum Weather {
     Reset,
     /// The statement that has this in its text arrives and is done; its answer does not come back, the connection is reset. Once.
     LoseAnswerTo(&'static str),
+    /// The statement that has this in its text does not arrive, and its connection is silent for ever; others are well. Once.
+    HangAt(&'static str),
 }
 
 /// A proxy in front of a server. Speaks as much of MySQL's protocol as it needs to know statements, so no TLS.
@@ -109,11 +111,17 @@ impl Line {
             wait(&self.weather).await;
             let statement = self.statement(&body);
             let now = self.weather.borrow().clone();
-            if let (Weather::LoseAnswerTo(text), Some(statement)) = (now, statement)
-                && statement.windows(text.len()).any(|window| window == text.as_bytes())
-            {
-                self.swallow.store(true, Ordering::SeqCst);
-                self.weather.send_replace(Weather::Fair);
+            let has = |text: &str| statement.as_ref().is_some_and(|all| all.windows(text.len()).any(|part| part == text.as_bytes()));
+            match now {
+                Weather::LoseAnswerTo(text) if has(text) => {
+                    self.swallow.store(true, Ordering::SeqCst);
+                    self.weather.send_replace(Weather::Fair);
+                }
+                Weather::HangAt(text) if has(text) => {
+                    self.weather.send_replace(Weather::Fair);
+                    std::future::pending::<()>().await;
+                }
+                _ => {}
             }
             to.write_all(&header).await?;
             to.write_all(&body).await?;

@@ -1,0 +1,345 @@
+//! What a database uses: pure sums over what the server says of its tables and files.
+
+use std::collections::{HashMap, HashSet};
+
+use super::tablespace;
+
+/// Adds up tablespace files by database, spelled as the server spells it: `(tablespace name, bytes)` as InnoDB's view shows
+/// them. The copies a running ALTER makes count too: whoever looks like too much is only looked at more closely.
+pub fn file_sizes<'a>(tablespaces: impl IntoIterator<Item = (&'a str, u64)>) -> HashMap<&'a str, u64> {
+    let mut sizes = HashMap::new();
+    for (name, bytes) in tablespaces {
+        if let Some((database, _)) = tablespace::parts(name) {
+            *sizes.entry(database).or_insert(0_u64) += bytes;
+        }
+    }
+    sizes
+}
+
+/// Where the bytes of a table are, and who knows how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    /// InnoDB: its view lists a file that is never smaller than the table, and statistics are made by ANALYZE.
+    InnoDb,
+    /// The server says how much there is, while nobody holds a lock: MyISAM, Aria, MEMORY, ARCHIVE and whatever is not known here.
+    Told,
+    /// The server says 0, or nothing: the table has to be read.
+    Untold,
+    /// Nothing of its own: the tables of a MERGE are counted by themselves, the rows of FEDERATED are on another server.
+    Elsewhere,
+    /// Nobody knows: a lock hides even the engine.
+    Hidden,
+}
+
+/// What the server says of one table. Bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct TableSize {
+    /// The table's name.
+    pub name: String,
+    /// `InnoDB`, or another engine, whose files InnoDB's view does not show; none where a lock hides it.
+    pub engine: Option<String>,
+    /// `DATA_LENGTH + INDEX_LENGTH`, as the statistics have it; none where the server does not say.
+    pub data_bytes: Option<u64>,
+    /// Free space inside its tablespace.
+    pub free_bytes: u64,
+    /// When it was last written to, as the server spells it; none where it does not know.
+    pub updated: Option<String>,
+}
+
+impl TableSize {
+    fn storage(&self) -> Storage {
+        let Some(engine) = self.engine.as_deref() else { return Storage::Hidden };
+        match engine.to_ascii_uppercase().as_str() {
+            "INNODB" => Storage::InnoDb,
+            "MRG_MYISAM" | "BLACKHOLE" | "FEDERATED" | "SEQUENCE" => Storage::Elsewhere,
+            "CSV" => Storage::Untold,
+            _ if self.data_bytes.is_none() => Storage::Untold,
+            _ => Storage::Told,
+        }
+    }
+
+    /// Whether its size is known only by reading it.
+    pub fn must_be_read(&self) -> bool {
+        self.storage() == Storage::Untold
+    }
+
+    /// Whether the server's figure is right once ANALYZE, or CHECK, has got hold of the table.
+    pub fn can_be_analysed(&self) -> bool {
+        matches!(self.storage(), Storage::InnoDb | Storage::Told)
+    }
+}
+
+/// What was looked at in an exact look, besides what the server says of every table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Looked {
+    /// Tables with statistics that are good, made now or a moment ago.
+    pub analysed: HashSet<String>,
+    /// Tables that somebody keeps from being looked at.
+    pub blocked: HashSet<String>,
+    /// Bytes of tables that were read.
+    pub read: HashMap<String, u64>,
+}
+
+/// What a database uses, as far as it could be found out. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exact {
+    /// At least.
+    pub at_least: u64,
+    /// At most; the same where every table could be looked at, `u64::MAX` where the size of one is known by nothing.
+    pub at_most: u64,
+    /// Whether somebody keeps the size of a table from everybody.
+    pub is_hidden: bool,
+}
+
+/// What the server says of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatabaseSizes {
+    /// Its tables.
+    pub tables: Vec<TableSize>,
+    /// Bytes of its files by table, partitions added up.
+    pub files: HashMap<String, u64>,
+}
+
+impl DatabaseSizes {
+    /// An upper bound of what a database uses: the files of its tables without their free space. None where a table is in no
+    /// file of its own: the owner of a table in a shared tablespace can freeze its statistics, and who writes to a table of
+    /// another engine hides from others what has come to it until the statement, or the lock, ends.
+    pub fn bound(&self) -> Option<u64> {
+        let tables = self.tables.iter().map(|table| match table.storage() {
+            Storage::Elsewhere => Some(0),
+            _ => self.live_of(table),
+        });
+        // files without a table of that name (full-text indexes, tables that are being made, copies of an ALTER) count in full
+        tables.chain(self.of_no_table().map(|(_, bytes)| Some(bytes))).try_fold(0_u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+    }
+
+    /// What the database uses exactly: the statistics of tables whose statistics are good, what was read of those that were read,
+    /// and the files of full-text indexes and of tables that are being made. A table that is blocked counts with its file without
+    /// its free space, because its owner can keep it so for ever; where there is no such file, nobody knows. A table that was
+    /// not reached is somewhere between nothing and that.
+    pub fn exact(&self, looked: &Looked) -> Exact {
+        let mut exact = Exact::default();
+        let mut add = |at_least: u64, at_most: u64| {
+            exact.at_least = exact.at_least.saturating_add(at_least);
+            exact.at_most = exact.at_most.saturating_add(at_most);
+        };
+        for table in &self.tables {
+            let figure = table.data_bytes.unwrap_or(0);
+            let is_blocked = looked.blocked.contains(&table.name);
+            match (table.storage(), self.live_of(table)) {
+                (Storage::Elsewhere, _) => {}
+                (Storage::InnoDb | Storage::Told, _) if looked.analysed.contains(&table.name) => add(figure, figure),
+                (Storage::Untold, _) => match looked.read.get(&table.name) {
+                    Some(read) => add(*read, *read),
+                    None => add(0, u64::MAX),
+                },
+                (Storage::Hidden, Some(live)) => add(live, live),
+                (Storage::InnoDb | Storage::Told, Some(live)) if is_blocked => add(live, live),
+                (Storage::InnoDb | Storage::Told, Some(live)) => add(0, live),
+                // frozen at worst, and never more than there is
+                (Storage::Told, None) if is_blocked => add(figure, u64::MAX),
+                (Storage::InnoDb | Storage::Told | Storage::Hidden, None) => add(0, u64::MAX),
+            }
+        }
+        // `?`: MySQL's view shows letters outside the basic plane so; that table is counted by its statistics
+        for (_, bytes) in self.of_no_table().filter(|(name, _)| !tablespace::is_copy(name) && !name.contains('?')) {
+            add(bytes, bytes);
+        }
+        exact.is_hidden = self.tables.iter().any(|table| self.is_hidden(table, looked));
+        exact
+    }
+
+    fn is_hidden(&self, table: &TableSize, looked: &Looked) -> bool {
+        let is_known =
+            self.files.contains_key(&table.name) || looked.analysed.contains(&table.name) || looked.read.contains_key(&table.name);
+        !is_known && (table.storage() == Storage::Hidden || looked.blocked.contains(&table.name))
+    }
+
+    /// What the statistics say, without making them anew: good enough to warn by.
+    pub fn by_statistics(&self) -> u64 {
+        let analysed = self.tables.iter().map(|table| table.name.clone()).collect();
+        self.exact(&Looked { analysed, ..Looked::default() }).at_least
+    }
+
+    /// What is on the disk, free or not: the files of its tables, or, where they are larger, the copies that are being made of them. A
+    /// copy takes what a table takes, for as long as an ALTER runs; so the two are not added.
+    pub fn disk(&self) -> u64 {
+        let copies = self.of_no_table().filter(|(name, _)| tablespace::is_copy(name)).map(|(_, bytes)| bytes).fold(0, u64::saturating_add);
+        let all = self.files.values().copied().fold(0, u64::saturating_add);
+        copies.max(all - copies)
+    }
+
+    /// Whether a table is in no file of InnoDB's view under this database: of another engine, or in a shared tablespace.
+    pub fn has_outside(&self) -> bool {
+        self.outside().any(|table| table.storage() != Storage::Elsewhere)
+    }
+
+    /// Of an exact look, what is in no file of the view.
+    pub fn outside_bytes(&self, looked: &Looked) -> u64 {
+        let tables = self.outside().cloned().collect();
+        DatabaseSizes { tables, files: HashMap::new() }.exact(looked).at_least
+    }
+
+    fn outside(&self) -> impl Iterator<Item = &TableSize> {
+        self.tables.iter().filter(|table| !self.files.contains_key(&table.name))
+    }
+
+    fn live_of(&self, table: &TableSize) -> Option<u64> {
+        self.files.get(&table.name).map(|file| file.saturating_sub(table.free_bytes))
+    }
+
+    fn of_no_table(&self) -> impl Iterator<Item = (&str, u64)> {
+        let known: HashSet<&str> = self.tables.iter().map(|table| table.name.as_str()).collect();
+        self.files.iter().filter(move |(name, _)| !known.contains(name.as_str())).map(|(name, bytes)| (name.as_str(), *bytes))
+    }
+}
+
+/// The smallest file whose table is worth rebuilding. Bytes.
+const WORTH: u64 = 1 << 20;
+
+/// Tables that a rebuild can make smaller, with the bytes of their files: the one with the most free space first, then the
+/// largest. How full the pages of a table are no figure of the server says, so every file that is not small is worth it.
+pub fn worth_rebuilding(sizes: &DatabaseSizes) -> Vec<(String, u64)> {
+    let mut found: Vec<(u64, u64, &str)> = sizes
+        .tables
+        .iter()
+        .filter_map(|table| Some((table.free_bytes, *sizes.files.get(&table.name)?, table.name.as_str())))
+        .filter(|(_, file, _)| *file >= WORTH)
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, file, name)| (name.to_owned(), file)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::MB;
+
+    #[test]
+    fn files_are_added_up_by_database() {
+        let sizes = file_sizes([("cf_x/a", 10), ("cf_x/b#P#p0", 5), ("cf_x/#sql-alter-1", 100), ("innodb_system", 7), ("a@002db/t", 1)]);
+        assert_eq!(sizes, HashMap::from([("cf_x", 115), ("a@002db", 1)]));
+    }
+
+    fn table(name: &str, data_bytes: u64, free_bytes: u64) -> TableSize {
+        TableSize { name: name.into(), engine: Some("InnoDB".into()), data_bytes: Some(data_bytes), free_bytes, updated: None }
+    }
+
+    fn of(engine: &str, table: TableSize) -> TableSize {
+        TableSize { engine: Some(engine.into()), ..table }
+    }
+
+    fn sizes(tables: &[TableSize], files: &[(&str, u64)]) -> DatabaseSizes {
+        DatabaseSizes { tables: tables.to_vec(), files: files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect() }
+    }
+
+    fn names(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn analysed(tables: &[&str]) -> Looked {
+        Looked { analysed: names(tables), ..Looked::default() }
+    }
+
+    fn bounds(exact: Exact) -> (u64, u64, bool) {
+        (exact.at_least, exact.at_most, exact.is_hidden)
+    }
+
+    #[test]
+    fn only_a_file_of_its_own_is_a_bound() {
+        let own = || table("own", 40, 60);
+        let files = [("own", 100), ("FTS_1", 30)];
+        assert_eq!(sizes(&[own()], &files).bound(), Some(70));
+        assert_eq!(sizes(&[own(), table("shared", 25, 9000)], &files).bound(), None, "its owner can freeze its statistics");
+        assert_eq!(sizes(&[own(), of("MyISAM", table("m", 7, 1))], &files).bound(), None, "a statement hides what it has written so far");
+        assert_eq!(sizes(&[own(), of("MRG_MYISAM", table("m", 7, 1))], &files).bound(), Some(70), "it has nothing of its own");
+    }
+
+    #[test]
+    fn a_shared_tablespace_counts_by_statistics_and_its_free_space_is_nobodys() {
+        let sizes = sizes(&[table("own", 40, 60), table("shared", 25, 9000)], &[("own", 100)]);
+        assert_eq!(bounds(sizes.exact(&analysed(&["own", "shared"]))), (65, 65, false));
+        assert_eq!(sizes.outside_bytes(&analysed(&["own", "shared"])), 25);
+    }
+
+    #[test]
+    fn what_a_lock_keeps_from_us_is_neither_nothing_nor_enough_to_give_back() {
+        let frozen = Looked { blocked: names(&["m"]), ..analysed(&["own"]) };
+        let with = |table| sizes(&[self::table("own", 40, 60), table], &[("own", 100)]);
+        assert_eq!(bounds(with(of("MyISAM", table("m", 7, 0))).exact(&frozen)), (47, u64::MAX, true));
+        assert_eq!(bounds(with(table("m", 7, 0)).exact(&frozen)), (40, u64::MAX, true), "in a shared tablespace");
+        assert_eq!(bounds(with(of("CSV", table("m", 0, 0))).exact(&frozen)), (40, u64::MAX, true));
+        assert_eq!(bounds(with(TableSize { name: "m".into(), ..TableSize::default() }).exact(&analysed(&["own"]))), (40, u64::MAX, true));
+    }
+
+    #[test]
+    fn what_was_not_reached_is_not_known_and_not_hidden() {
+        let sizes = sizes(&[table("a", 10, 0), table("b", 10, 5)], &[("a", 20), ("b", 100)]);
+        assert_eq!(bounds(sizes.exact(&analysed(&["a"]))), (10, 105, false));
+    }
+
+    #[test]
+    fn a_table_whose_size_nobody_tells_is_read() {
+        let silent = TableSize { data_bytes: None, ..of("Odd", table("odd", 0, 0)) };
+        let sizes = sizes(&[of("CSV", table("c", 0, 0)), silent], &[]);
+        let read = HashMap::from([("c".to_owned(), 70), ("odd".to_owned(), 5)]);
+        assert_eq!(bounds(sizes.exact(&Looked { read, ..Looked::default() })), (75, 75, false));
+        assert!(sizes.tables.iter().all(|table| table.must_be_read() && !table.can_be_analysed()));
+    }
+
+    #[test]
+    fn a_copy_counts_for_the_disk_and_is_not_added_to_what_it_copies() {
+        let files = |copy| sizes(&[table("t", 90, 0)], &[("t", 100), ("FTS_1", 5), ("#sql-ib1", copy)]).disk();
+        assert_eq!((files(100), files(400)), (105, 400));
+    }
+
+    #[test]
+    fn what_is_small_or_shared_is_not_worth_a_rebuild() {
+        let tables = [table("small", 1, 0), table("full", 9 * MB, 0), table("holes", MB, 3 * MB), table("shared", 9 * MB, 9 * MB)];
+        let sizes = sizes(&tables, &[("small", 65536), ("full", 9 * MB), ("holes", 4 * MB), ("FTS_1", 9 * MB)]);
+        assert_eq!(worth_rebuilding(&sizes), [("holes".to_owned(), 4 * MB), ("full".to_owned(), 9 * MB)]);
+    }
+
+    #[test]
+    fn a_lock_makes_nothing_smaller() {
+        let hidden = TableSize { name: "made".into(), ..TableSize::default() };
+        let sizes = sizes(&[table("frozen", 1, 10), hidden], &[("frozen", 100), ("made", 50), ("FTS_1", 30), ("#sql-copy", 99)]);
+        assert_eq!(bounds(sizes.exact(&analysed(&["frozen"]))), (81, 81, false));
+        let blocked = Looked { blocked: names(&["frozen"]), ..Looked::default() };
+        assert_eq!(bounds(sizes.exact(&blocked)), (170, 170, false));
+        assert_eq!(sizes.by_statistics(), 81);
+    }
+
+    #[test]
+    fn a_tenants_table_with_the_name_of_a_copy_counts() {
+        let sizes = sizes(&[table("#sql-mine", 70, 0)], &[("#sql-mine", 100)]);
+        assert_eq!((sizes.by_statistics(), sizes.bound(), sizes.disk()), (70, Some(100), 100));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_closer_look_stays_between_the_bounds(
+            tables in proptest::collection::vec((0_u64..1000, 0_u64..100, 0_u64..2000, 0_usize..4, 0_u8..3), 0..8)
+        ) {
+            let mut all = DatabaseSizes::default();
+            let (mut some, mut every) = (Looked::default(), Looked::default());
+            for (number, (data, free, more, engine, state)) in tables.into_iter().enumerate() {
+                let name = number.to_string();
+                let table = of(["InnoDB", "MyISAM", "CSV", "BLACKHOLE"][engine], table(&name, data, free));
+                if engine == 0 {
+                    all.files.insert(name.clone(), data + free + more);
+                }
+                for looked in [(state == 0).then_some(&mut some), Some(&mut every)].into_iter().flatten() {
+                    if engine == 2 { looked.read.insert(name.clone(), data); } else { looked.analysed.insert(name.clone()); }
+                }
+                all.tables.push(table);
+            }
+            let (partial, exact) = (all.exact(&some), all.exact(&every));
+            proptest::prop_assert_eq!(exact.at_least, exact.at_most);
+            proptest::prop_assert!(partial.at_least <= exact.at_least && exact.at_most <= partial.at_most);
+            if let Some(bound) = all.bound() {
+                proptest::prop_assert!(exact.at_most <= bound && bound <= all.disk());
+            }
+        }
+    }
+}

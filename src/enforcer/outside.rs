@@ -1,0 +1,125 @@
+//! Tables that InnoDB's view does not list under their database: of other engines, in shared tablespaces. They are looked for once
+//! in a while, and measured again and again where there are any.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Enforcer;
+use super::memory::{Memory, SHARE};
+use crate::mysql::{Dialect, Result, tablespaces, usage};
+
+/// How long a pass may spend on looking for tables in other engines.
+const AUDIT_BOX: Duration = Duration::from_millis(20);
+/// How often other engines and shared tablespaces are looked for while tables are being made.
+const AUDIT: Duration = Duration::from_secs(60);
+/// How often, while none are.
+const AUDIT_IDLE: Duration = Duration::from_secs(600);
+/// How often the tables that InnoDB's view does not list are measured, unless that takes long.
+const OUTSIDE: Duration = Duration::from_secs(5);
+
+/// What is known of them.
+#[derive(Default)]
+pub(super) struct Audit {
+    /// When they were last looked for, and what the counter of definitions said.
+    at: Option<(Instant, u64)>,
+    /// Databases in which they are still to be looked for.
+    queue: Vec<String>,
+    /// Databases that have some, and what they take.
+    outside: HashMap<String, Option<Outside>>,
+}
+
+#[derive(Clone, Copy)]
+struct Outside {
+    at: Instant,
+    took: Duration,
+    bytes: u64,
+}
+
+impl Audit {
+    /// What they take in a database, as far as it is known. Bytes.
+    pub(super) fn bytes(&self, database: &str) -> u64 {
+        self.outside.get(database).copied().flatten().map_or(0, |outside| outside.bytes)
+    }
+
+    /// Forgets databases.
+    pub(super) fn retain(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.outside.retain(|database, _| is_known(database));
+    }
+
+    fn is_due(&self, definitions: u64) -> bool {
+        self.queue.is_empty() && self.at.is_none_or(|(at, known)| at.elapsed() >= if known == definitions { AUDIT_IDLE } else { AUDIT })
+    }
+
+    fn to_measure(&self) -> Vec<String> {
+        let is_due = |last: &Option<Outside>| last.is_none_or(|last| last.at.elapsed() >= OUTSIDE.max(last.took * SHARE));
+        self.outside.iter().filter(|(_, last)| is_due(last)).map(|(database, _)| database.clone()).collect()
+    }
+}
+
+impl Enforcer {
+    /// Looks for such tables (`definitions`: the counter, in a pass that looks at everybody) and measures those known. `time_box`: none looks
+    /// everywhere. Returns about how many databases something failed.
+    pub(super) async fn audit(&mut self, definitions: Option<u64>, time_box: Option<Duration>) -> Result<usize> {
+        let is_mariadb = self.mysql.info().await?.dialect == Dialect::MariaDb;
+        if let Some(definitions) = definitions.filter(|definitions| self.measurements.audit.is_due(*definitions)) {
+            let found = tablespaces::outside(&self.mysql).await?;
+            let Memory { audit, databases, .. } = &mut self.measurements;
+            audit.at = Some((Instant::now(), definitions));
+            if is_mariadb {
+                audit.queue.clone_from(databases);
+            } else {
+                audit.outside.retain(|database, _| found.contains(database));
+            }
+            for database in databases.iter().filter(|database| found.contains(*database)) {
+                audit.outside.entry(database.clone()).or_default();
+            }
+        }
+        let mut failures = 0;
+        let started = Instant::now();
+        while time_box.is_none() || started.elapsed() < AUDIT_BOX {
+            let Some(database) = self.measurements.audit.queue.pop() else { break };
+            match usage::has_other_engines(&self.mysql, &database).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.measurements.audit.outside.entry(database).or_default();
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(database, %error, "tables of other engines could not be looked for");
+                }
+            }
+        }
+        for database in self.measurements.audit.to_measure() {
+            if let Err(error) = self.measure_outside(&database, time_box).await {
+                failures += 1;
+                tracing::warn!(database, %error, "tables of other engines, or in shared tablespaces, could not be measured yet");
+            }
+        }
+        Ok(failures)
+    }
+
+    async fn measure_outside(&mut self, database: &str, time_box: Option<Duration>) -> Result<()> {
+        let started = Instant::now();
+        let measured = usage::measure_outside(&self.mysql, database, time_box.map(|_| usage::TIME_BOX)).await;
+        let Memory { audit, suspects, .. } = &mut self.measurements;
+        let took = started.elapsed();
+        let Ok(measured) = measured else {
+            // what was known before stays; others wait behind it, so not at once again
+            let bytes = audit.bytes(database);
+            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes }));
+            return measured.map(|_| ());
+        };
+        let has_outside = measured.sizes.has_outside();
+        if has_outside {
+            suspects.insert(database.to_owned());
+            // where a lock hides it, what was known before is the most that is known
+            let is_known = !measured.exact().is_hidden && !measured.is_unfinished;
+            let bytes = measured.sizes.outside_bytes(&measured.looked).max(if is_known { 0 } else { audit.bytes(database) });
+            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes }));
+        } else {
+            audit.outside.remove(database);
+        }
+        self.measurements.set_hidden(database, has_outside && measured.exact().is_hidden);
+        Ok(())
+    }
+}
