@@ -112,12 +112,10 @@ impl Mysql {
         }
     }
 
-    /// Does work for as long as the node of this index, which is the one in use, answers others meanwhile and stays in use. What waits for
-    /// an answer of a node that hangs, or is gone without a word, would wait for ever.
-    ///
-    /// # Errors
-    /// [`Error::ConnectionLost`] when another node is in use, [`Error::Unavailable`] when the server is silent: the outcome is not known.
-    pub(super) async fn while_it_answers<T>(&self, node: usize, patience: Patience, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Returns when nobody should wait any more for an answer of the node of this index, which is the one in use: it is not in use any
+    /// more ([`Error::ConnectionLost`]), or it answers nobody else either ([`Error::Unavailable`]). What was asked of it may have been
+    /// done. Without this, whatever waits for a node that hangs, or is gone without a word, would wait for ever.
+    pub(super) async fn fallen_silent(&self, node: usize, patience: Patience) -> Error {
         let silent = async {
             let mut silences = 0;
             while silences < patience as u32 {
@@ -126,9 +124,8 @@ impl Mysql {
             }
         };
         tokio::select! {
-            done = work => done,
-            () = self.left(node) => Err(Error::ConnectionLost("the node was left for another one before it answered".to_owned())),
-            () = silent => Err(Error::Unavailable("the server has fallen silent".to_owned())),
+            () = self.left(node) => Error::ConnectionLost("the node was left for another one before it answered".to_owned()),
+            () = silent => Error::Unavailable("the server has fallen silent".to_owned()),
         }
     }
 
@@ -237,7 +234,9 @@ impl Node {
 
     /// Whether it says anything at all: a refusal is an answer.
     async fn answers(&self) -> bool {
-        let connected = tokio::time::timeout(HEALTH_TIMEOUT, MySqlConnection::connect_with(&self.options)).await;
+        // on the heap: every statement's future has this one in it, and hardly any needs it
+        let connect = Box::pin(MySqlConnection::connect_with(&self.options));
+        let connected = tokio::time::timeout(HEALTH_TIMEOUT, connect).await;
         matches!(connected, Ok(Ok(_) | Err(sqlx::Error::Database(_))))
     }
 

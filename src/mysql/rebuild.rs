@@ -12,7 +12,10 @@ const LOCK_WAIT: u8 = 2;
 /// # Errors
 /// Whatever the server says; a lock of the tenant's is error 1205. A server that falls silent is given up, however long a rebuild may take.
 pub async fn table(mysql: &Mysql, database: &str, table: &str) -> Result<bool> {
-    mysql.while_it_answers(mysql.current_index(), Patience::Long, rebuild(mysql, database, table)).await
+    tokio::select! {
+        done = rebuild(mysql, database, table) => done,
+        error = mysql.fallen_silent(mysql.current_index(), Patience::Long) => Err(error),
+    }
 }
 
 async fn rebuild(mysql: &Mysql, database: &str, table: &str) -> Result<bool> {

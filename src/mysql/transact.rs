@@ -35,7 +35,10 @@ impl Mysql {
         let mut attempt = 1;
         loop {
             let node = self.current_index();
-            let result = self.while_it_answers(node, Patience::Short, self.transact_once(what, &mut body)).await;
+            let result = tokio::select! {
+                result = self.transact_once(what, &mut body) => result,
+                error = self.fallen_silent(node, Patience::Short) => Err(error),
+            };
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;
             }
@@ -126,7 +129,10 @@ impl Mysql {
                 }
                 done
             };
-            let result = self.while_it_answers(node, Patience::Short, once).await;
+            let result = tokio::select! {
+                result = once => result,
+                error = self.fallen_silent(node, Patience::Short) => Err(error),
+            };
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;
             }
