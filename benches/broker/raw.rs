@@ -99,9 +99,10 @@ impl Raw {
     }
 
     async fn provision(&self, connection: &mut MySqlConnection, id: &str) -> sqlx::Result<()> {
+        let began = began(connection).await?;
         assert!(find_instance(connection, id).await?.is_none(), "the instance exists");
         let (op, database) = (random_hex(16), new_database_name(&InstanceId::from_stored(id.to_owned())));
-        let row = repeat!(self, self.reserve(connection, id, &op, &database))?;
+        let row = repeat!(self, self.reserve(connection, id, &op, &database, &began))?;
         text(connection, format!("CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET 'utf8mb4'")).await?;
         let ready = sqlx::query(
             "UPDATE service_instances SET state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
@@ -114,7 +115,7 @@ impl Raw {
         Ok(())
     }
 
-    async fn reserve(&self, connection: &mut MySqlConnection, id: &str, op: &str, database: &str) -> sqlx::Result<u64> {
+    async fn reserve(&self, connection: &mut MySqlConnection, id: &str, op: &str, database: &str, began: &str) -> sqlx::Result<u64> {
         let mut transaction = connection.begin().await?;
         let row = sqlx::query(
             "INSERT INTO service_instances (guid, service_guid, plan_guid, max_storage_mb, db_name, organization_guid, space_guid, parameters, \
@@ -137,6 +138,7 @@ impl Raw {
         .execute(&mut *transaction)
         .await?
         .last_insert_id();
+        assert!(!is_deleted_since(&mut transaction, id, "", began).await?, "it was deleted");
         let taken = sqlx::query("UPDATE capacity SET reserved_bytes = reserved_bytes + ? WHERE id = 1 AND reserved_bytes + ? <= ?")
             .bind(PLAN_BYTES)
             .bind(PLAN_BYTES)
@@ -149,11 +151,12 @@ impl Raw {
     }
 
     async fn bind(&self, connection: &mut MySqlConnection, instance: &str, id: &str) -> sqlx::Result<()> {
+        let began = began(connection).await?;
         let found = find_instance(connection, instance).await?.expect("an instance");
         let (instance_row, database): (i32, String) = (found.get("id"), found.get("db_name"));
         assert!(find_binding(connection, instance, id).await?.is_none(), "the binding exists");
         let (op, user, salt, password) = (random_hex(16), new_account_name(), random_hex(16), format!("p{}_0aA", random_hex(16)));
-        let row = repeat!(self, begin_bind(connection, instance_row, id, &op, &user, &salt))?;
+        let row = repeat!(self, begin_bind(connection, instance_row, (instance, id), (&op, &user, &salt), &began))?;
         let over: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM quota_violations WHERE db_name = ?)")
             .bind(&database)
             .fetch_one(&mut *connection)
@@ -249,7 +252,13 @@ impl Raw {
     }
 }
 
-async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &str, op: &str, user: &str, salt: &str) -> sqlx::Result<u64> {
+async fn begin_bind(
+    connection: &mut MySqlConnection,
+    instance_row: i32,
+    (instance, id): (&str, &str),
+    (op, user, salt): (&str, &str, &str),
+    began: &str,
+) -> sqlx::Result<u64> {
     let mut transaction = connection.begin().await?;
     let row = sqlx::query(
         "INSERT INTO service_bindings (service_instance_id, guid, service_guid, plan_guid, app_guid, parameters, read_only, username, host, \
@@ -281,6 +290,7 @@ async fn begin_bind(connection: &mut MySqlConnection, instance_row: i32, id: &st
         .execute(&mut *transaction)
         .await?;
     assert_eq!(noted.rows_affected(), 1, "the instance is not ready");
+    assert!(!is_deleted_since(&mut transaction, instance, id, began).await?, "it was deleted");
     transaction.commit().await?;
     Ok(row)
 }
@@ -305,6 +315,7 @@ async fn delete_binding(
         sqlx::query(forget).bind(database).bind(user).bind("%").bind(user).bind("%").execute(&mut *transaction).await?;
     }
     note(&mut transaction, instance, binding, "unbind", "The service binding is deleted.").await?;
+    note_deletion(&mut transaction, instance, binding).await?;
     transaction.commit().await
 }
 
@@ -320,6 +331,42 @@ async fn note(connection: &mut MySqlConnection, instance: &str, binding: &str, k
     .bind(true)
     .bind(description)
     .bind(false)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// When a request began, by the database's clock.
+async fn began(connection: &mut MySqlConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar("SELECT DATE_FORMAT(UTC_TIMESTAMP(6) - INTERVAL ? SECOND, '%Y-%m-%d %H:%i:%s.%f')")
+        .bind(0.0)
+        .fetch_one(connection)
+        .await
+}
+
+async fn is_deleted_since(connection: &mut MySqlConnection, instance: &str, binding: &str, began: &str) -> sqlx::Result<bool> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT ? < UTC_TIMESTAMP(6) - INTERVAL ? HOUR \
+         OR EXISTS (SELECT 1 FROM deletions WHERE instance_guid = ? AND binding_guid IN ('', ?) AND answered_at >= ?)",
+    )
+    .bind(began)
+    .bind(24)
+    .bind(instance)
+    .bind(binding)
+    .bind(began)
+    .fetch_one(connection)
+    .await?;
+    Ok(found != 0)
+}
+
+/// What keeps requests from before a DELETE from making anything after it.
+async fn note_deletion(connection: &mut MySqlConnection, instance: &str, binding: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO deletions (instance_guid, binding_guid, answered_at) VALUES (?, ?, UTC_TIMESTAMP(6)) \
+         ON DUPLICATE KEY UPDATE answered_at = GREATEST(answered_at, UTC_TIMESTAMP(6))",
+    )
+    .bind(instance)
+    .bind(binding)
     .execute(connection)
     .await
     .map(drop)
@@ -358,6 +405,7 @@ async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database:
         sqlx::query(forget).bind(database).execute(&mut *transaction).await?;
     }
     note(&mut transaction, id, "", "deprovision", "The service instance is deleted.").await?;
+    note_deletion(&mut transaction, id, "").await?;
     sqlx::query("UPDATE capacity SET reserved_bytes = IF(reserved_bytes >= ?, reserved_bytes - ?, 0) WHERE id = 1")
         .bind(reserved)
         .bind(reserved)
@@ -368,7 +416,7 @@ async fn release(connection: &mut MySqlConnection, row: i32, op: &str, database:
 
 async fn find_instance(connection: &mut MySqlConnection, id: &str) -> sqlx::Result<Option<MySqlRow>> {
     sqlx::query(
-        "SELECT id, guid, service_guid, plan_guid, db_name, max_storage_mb, organization_guid, space_guid, parameters, context, \
+        "SELECT id, guid, service_guid, plan_guid, next_plan_guid, db_name, max_storage_mb, organization_guid, space_guid, parameters, context, \
          maintenance_version, state, op_id, COALESCE(lease_until > UTC_TIMESTAMP(6), 0) AS lease_live, reserved_bytes, \
          DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%sZ') AS created_at FROM service_instances WHERE guid = ?",
     )

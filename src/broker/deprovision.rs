@@ -56,7 +56,10 @@ impl Broker {
             if instances::claim(&self.mysql, &found, InstanceState::Deleting, &op, lease).await? {
                 progress.destroys();
                 failpoint!("D1");
-                deletions::of_what_is_going(&self.mysql, id).await?;
+                if progress.accepts_incomplete() {
+                    // it may be answered before it is done
+                    deletions::of_what_is_going(&self.mysql, id).await?;
+                }
                 progress.begin(found.row);
                 self.remove(&found, &op, &Removal::Asked).await?;
                 failpoint!("D3");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{Connection as _, Executor as _, MySqlConnection};
@@ -234,7 +235,7 @@ impl Node {
 
     /// Whether it says anything at all: a refusal is an answer.
     async fn answers(&self) -> bool {
-        // on the heap: every statement's future has this one in it, and hardly any needs it
+        // on the heap, as in [`connect`]
         let connect = Box::pin(MySqlConnection::connect_with(&self.options));
         let connected = tokio::time::timeout(HEALTH_TIMEOUT, connect).await;
         matches!(connected, Ok(Ok(_) | Err(sqlx::Error::Database(_))))
@@ -246,11 +247,13 @@ impl Node {
     }
 }
 
-/// Opens a session with the broker's settings.
-pub(super) async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
-    let mut connection = MySqlConnection::connect_with(options).await?;
-    session_settings(&mut connection).await?;
-    Ok(connection)
+/// Opens a session with the broker's settings. On the heap: the future of every statement has this one in it, and hardly any needs it.
+pub(super) fn connect(options: &MySqlConnectOptions) -> BoxFuture<'_, sqlx::Result<MySqlConnection>> {
+    Box::pin(async move {
+        let mut connection = MySqlConnection::connect_with(options).await?;
+        session_settings(&mut connection).await?;
+        Ok(connection)
+    })
 }
 
 /// What every session of the broker relies on: quoting rules (see `quote`); on Galera, reads that see what any node has

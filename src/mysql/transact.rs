@@ -1,4 +1,5 @@
-//! The one place that begins, repeats and commits.
+//! The one place that begins, repeats and commits. Attempts are on the heap: a verb is many of them, one in another, and its future would
+//! be as large as all of them together.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ impl Mysql {
         loop {
             let node = self.current_index();
             let result = tokio::select! {
-                result = self.transact_once(what, &mut body) => result,
+                result = Box::pin(self.transact_once(what, &mut body)) => result,
                 error = self.fallen_silent(node, Patience::Short) => Err(error),
             };
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
@@ -119,7 +120,7 @@ impl Mysql {
         let mut attempt = 1;
         loop {
             let node = self.current_index();
-            let once = async {
+            let once = Box::pin(async {
                 let (lent, lender) = self.connection().await?.lend().await;
                 let done = body(lent).await;
                 if let Some(connection) = lender.returned()
@@ -128,7 +129,7 @@ impl Mysql {
                     connection.give_back();
                 }
                 done
-            };
+            });
             let result = tokio::select! {
                 result = once => result,
                 error = self.fallen_silent(node, Patience::Short) => Err(error),
