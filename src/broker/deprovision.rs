@@ -54,7 +54,7 @@ impl Broker {
             }
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             if instances::claim(&self.mysql, &found, InstanceState::Deleting, &op, lease).await? {
-                progress.destroys();
+                progress.destroys(&found);
                 failpoint!("D1");
                 if progress.accepts_incomplete() {
                     // it may be answered before it is done

@@ -55,6 +55,11 @@ pub enum OsbError {
     /// The work goes on, and the platform cannot wait longer.
     #[error("The operation takes longer than a request may. It goes on; please try again later.")]
     TakesTooLong,
+    /// As [`OsbError::TakesTooLong`], of a deletion so large that it will take longer again (OSB row SY-3).
+    #[error(
+        "Deleting a database of this size takes longer than a request may. It goes on; send accepts_incomplete=true to hear how it ends."
+    )]
+    AsyncRequired,
     /// More requests than the broker works on at once.
     #[error("The broker is busy. Please try again in a few seconds.")]
     Overloaded,
@@ -85,7 +90,11 @@ impl OsbError {
             Self::NotFound(_) => 404,
             Self::Gone => 410,
             Self::Conflict(_) => 409,
-            Self::Concurrency | Self::MaintenanceInfoConflict | Self::PlanQuotaExceeded { .. } | Self::UpdateNotSupported(_) => 422,
+            Self::Concurrency
+            | Self::MaintenanceInfoConflict
+            | Self::AsyncRequired
+            | Self::PlanQuotaExceeded { .. }
+            | Self::UpdateNotSupported(_) => 422,
             Self::InsufficientCapacity => 507,
             Self::Overloaded => 429,
             Self::Unavailable(_) | Self::TakesTooLong => 503,
@@ -98,6 +107,7 @@ impl OsbError {
         match self {
             Self::Concurrency => Some("ConcurrencyError"),
             Self::MaintenanceInfoConflict => Some("MaintenanceInfoConflict"),
+            Self::AsyncRequired => Some("AsyncRequired"),
             Self::InsufficientCapacity => Some("InsufficientCapacity"),
             Self::PlanQuotaExceeded { .. } => Some("PlanQuotaExceeded"),
             Self::UpdateNotSupported(_) => Some("UpdateNotSupported"),

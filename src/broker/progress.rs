@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
+use super::OsbError;
 use crate::domain::instance::Instance;
 
 /// Shared by both. Cheap to clone.
@@ -19,6 +20,7 @@ struct Inner {
     row: OnceLock<i64>,
     given_up: AtomicBool,
     unusable: AtomicBool,
+    large: AtomicBool,
 }
 
 impl Progress {
@@ -64,12 +66,35 @@ impl Progress {
     }
 
     /// The instance is being taken away: whatever happens now, it cannot be used any more.
-    pub(crate) fn destroys(&self) {
+    pub(crate) fn destroys(&self, instance: &Instance) {
         self.0.unusable.store(true, Ordering::Relaxed);
+        self.0.large.store(instance.is_large(), Ordering::Relaxed);
+    }
+
+    /// What the platform hears of an error: of a large deletion that outlasts its request, that it should not have waited for it.
+    pub fn explain(&self, error: OsbError) -> OsbError {
+        match error {
+            OsbError::TakesTooLong if !self.accepts_incomplete() && self.0.large.load(Ordering::Relaxed) => OsbError::AsyncRequired,
+            error => error,
+        }
     }
 
     /// Whether the instance can be used, should the request end with an error now (OSB row DE-7). True before anybody has looked.
     pub fn is_instance_usable(&self) -> bool {
         !self.0.unusable.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_deletion_that_outlasts_its_request_should_not_be_waited_for() {
+        let progress = Progress::new(false);
+        assert!(matches!(progress.explain(OsbError::TakesTooLong), OsbError::TakesTooLong));
+        progress.0.large.store(true, Ordering::Relaxed);
+        assert!(matches!(progress.explain(OsbError::TakesTooLong), OsbError::AsyncRequired));
+        assert!(matches!(progress.explain(OsbError::Concurrency), OsbError::Concurrency));
     }
 }

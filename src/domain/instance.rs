@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 use super::ids::InstanceId;
 use super::parameters::Parameters;
 
+/// From this size on, in MB, deleting a database may outlast a request: tables are dropped one by one, each in one go.
+const LARGE_MB: u64 = 10 << 10;
+
 /// Where an instance is between two final states (ready, and gone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceState {
@@ -147,6 +150,11 @@ impl Instance {
         matches!(self.state, InstanceState::Ready | InstanceState::Updating)
     }
 
+    /// Whether its database may be so large that deleting it outlasts a request: the plan has 10 GB or more.
+    pub fn is_large(&self) -> bool {
+        self.max_storage_mb >= LARGE_MB
+    }
+
     /// Whether this row was adopted and nobody has recorded whose it is.
     pub fn lacks_owner(&self) -> bool {
         self.service_id.is_none() || self.organization_guid.is_none() || self.space_guid.is_none()
@@ -188,6 +196,12 @@ mod tests {
             reserved_bytes: 0,
             created_at: None,
         }
+    }
+
+    #[test]
+    fn large_is_what_a_plan_of_ten_gigabytes_sells() {
+        let of = |max_storage_mb| Instance { max_storage_mb, ..instance(InstanceState::Ready, false) };
+        assert!(!of(10_239).is_large() && of(10_240).is_large());
     }
 
     fn request() -> ProvisionRequest {

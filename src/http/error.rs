@@ -73,6 +73,17 @@ impl ResponseError for Failure {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.respond(self.error.to_string())
+    }
+}
+
+impl Failure {
+    /// The response to an error of our own: it names the request, whose line in the log has the cause (OSB row ER-7). None for other errors.
+    pub(super) fn naming(&self, identity: &str) -> Option<HttpResponse> {
+        matches!(self.error, OsbError::Internal(_)).then(|| self.respond(internal(identity)))
+    }
+
+    fn respond(&self, description: String) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         if let Some(seconds) = self.error.retry_after() {
             response.insert_header((header::RETRY_AFTER, seconds));
@@ -80,7 +91,7 @@ impl ResponseError for Failure {
         if matches!(self.error, OsbError::Gone) {
             return response.json(json!({}));
         }
-        let mut body = json!({"description": self.error.to_string()});
+        let mut body = json!({"description": description});
         if let Some(code) = self.error.code() {
             body["error"] = code.into();
         }
@@ -91,6 +102,11 @@ impl ResponseError for Failure {
         }
         response.json(body)
     }
+}
+
+/// What a platform hears of an error of our own.
+pub(super) fn internal(identity: &str) -> String {
+    format!("An internal error occurred. The operator finds it in the broker's log under {identity}.")
 }
 
 /// A JSON error body for what is refused before the broker is asked.

@@ -112,7 +112,8 @@ pub(super) async fn deprovision(
         let progress = progress.clone();
         async move { broker.deprovision(&path.0, &hints, &progress).await }
     };
-    Ok(match api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await.map_err(failure)? {
+    let answer = api.to_the_end.run_or_leave(work, &progress, api.sync_wait()).await;
+    Ok(match answer.map_err(|error| failure(progress.explain(error)))? {
         Some(Deprovisioned::Done) => HttpResponse::Ok().json(json!({})),
         Some(Deprovisioned::InProgress) | None => accepted(Kind::Deprovision, &progress),
     })

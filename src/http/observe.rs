@@ -52,6 +52,8 @@ pub(super) async fn observe(
         }
     };
     response = in_json(response);
+    let named = response.response().error().and_then(|error| error.as_error::<Failure>()).and_then(|failure| failure.naming(&identity));
+    let named = named.map(|response| with_identity(response, sent.as_deref()));
     if let Some(value) = sent.as_deref().and_then(|sent| HeaderValue::from_str(sent).ok()) {
         response.headers_mut().insert(IDENTITY, value);
     }
@@ -94,7 +96,10 @@ pub(super) async fn observe(
         _ if !route.starts_with("/v2") => line!(debug),
         _ => line!(info),
     }
-    Ok(response)
+    Ok(match named {
+        Some(named) => response.into_response(named),
+        None => response,
+    })
 }
 
 /// What the audit trail calls a request that changes something.
@@ -125,10 +130,7 @@ fn in_json(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
 }
 
 fn panicked(identity: &str) -> actix_web::HttpResponse {
-    error::refusal(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        &format!("An internal error occurred. The operator finds it in the broker's log under {identity}."),
-    )
+    error::refusal(StatusCode::INTERNAL_SERVER_ERROR, &error::internal(identity))
 }
 
 fn with_identity(mut response: actix_web::HttpResponse, identity: Option<&str>) -> actix_web::HttpResponse {

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::support::bed::{PLAN_LARGE, SERVICE, app};
-use crate::support::osb::{binding, instance};
+use crate::support::osb::{bind_body, binding, instance};
 use crate::support::{Bed, BedOptions, BrokerProcess, eventually};
 
 #[tokio::test]
@@ -26,8 +26,11 @@ async fn no_secret_is_ever_said() {
     // a statement with a password that the server refuses: its text would be quoted in the server's error
     bed.execute(&format!("REVOKE CREATE USER ON *.* FROM '{}'@'%'", bed.account)).await;
     bed.end_sessions(&bed.account).await;
-    let failed = osb.bind("i1", "b3").await;
-    assert!(failed.status >= 500, "{failed:?}");
+    let bind = osb.request(reqwest::Method::PUT, &binding("i1", "b3")).header("X-Broker-API-Request-Identity", "the-third-bind");
+    let failed = osb.send(bind.json(&bind_body())).await;
+    assert_eq!(failed.headers["X-Broker-API-Request-Identity"], "the-third-bind");
+    let failed = failed.expect(500);
+    assert!(failed["description"].as_str().is_some_and(|text| text.ends_with("under the-third-bind.")), "where its cause is: {failed}");
     bed.execute(&format!("GRANT CREATE USER ON *.* TO '{}'@'%'", bed.account)).await;
     bed.end_sessions(&bed.account).await;
     // secrets in the wrong places
