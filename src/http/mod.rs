@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer, Route, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::broker::Broker;
@@ -132,31 +132,29 @@ impl Stopper {
 /// or method that does not exist does so in no version.
 fn routes(config: &mut web::ServiceConfig) {
     let instance = web::resource("/service_instances/{instance_id}")
-        .route(web::put().to(instances::provision).wrap(from_fn(require_version)))
-        .route(web::get().to(instances::fetch).wrap(from_fn(require_version)))
-        .route(web::patch().to(instances::update).wrap(from_fn(require_version)))
-        .route(web::delete().to(instances::deprovision).wrap(from_fn(require_version)))
+        .route(versioned(web::put().to(instances::provision)))
+        .route(versioned(web::get().to(instances::fetch)))
+        .route(versioned(web::patch().to(instances::update)))
+        .route(versioned(web::delete().to(instances::deprovision)))
         .default_service(web::to(|| error::method_not_allowed("GET, PUT, PATCH, DELETE")));
     let binding = web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}")
-        .route(web::put().to(bindings::bind).wrap(from_fn(require_version)))
-        .route(web::get().to(bindings::fetch).wrap(from_fn(require_version)))
-        .route(web::delete().to(bindings::unbind).wrap(from_fn(require_version)))
+        .route(versioned(web::put().to(bindings::bind)))
+        .route(versioned(web::get().to(bindings::fetch)))
+        .route(versioned(web::delete().to(bindings::unbind)))
         .default_service(web::to(|| error::method_not_allowed("GET, PUT, DELETE")));
     let only_get = || web::to(|| error::method_not_allowed("GET"));
     let v2 = web::scope("/v2")
-        .service(
-            web::resource("/catalog").route(web::get().to(catalog::catalog).wrap(from_fn(require_version))).default_service(only_get()),
-        )
+        .service(web::resource("/catalog").route(versioned(web::get().to(catalog::catalog))).default_service(only_get()))
         .service(instance)
         .service(
             web::resource("/service_instances/{instance_id}/last_operation")
-                .route(web::get().to(instances::last_operation).wrap(from_fn(require_version)))
+                .route(versioned(web::get().to(instances::last_operation)))
                 .default_service(only_get()),
         )
         .service(binding)
         .service(
             web::resource("/service_instances/{instance_id}/service_bindings/{binding_id}/last_operation")
-                .route(web::get().to(bindings::last_operation).wrap(from_fn(require_version)))
+                .route(versioned(web::get().to(bindings::last_operation)))
                 .default_service(only_get()),
         )
         .default_service(web::to(error::no_such_route))
@@ -169,6 +167,11 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/metrics").route(web::get().to(health::metrics)).default_service(only_get()))
         .service(web::resource("/info").route(web::get().to(health::info)).default_service(only_get()))
         .default_service(web::to(error::no_such_route));
+}
+
+/// A route that asks for the version of the API first.
+fn versioned(route: Route) -> Route {
+    route.wrap(from_fn(require_version))
 }
 
 /// Serves `/metrics` and `/health` alone, for a process without a broker.
