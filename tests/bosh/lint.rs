@@ -63,7 +63,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "disable_enforcer?",
         "property cf_mysql.broker.disable_enforcer of",
     ),
-    ("operations/pxc/share-database-link.yml", "name=proxy", "name=prxy", "there is no name=prxy"),
+    ("operations/pxc/share-database-link.yml", "groups/name=proxy", "groups/name=prxy", "there is no name=prxy"),
+    ("operations/pxc/share-database-link-colocated.yml", "jobs/name=proxy", "jobs/name=poxy", "there is no name=poxy"),
     ("scripts/create-release", "set -euo pipefail", "set -euo pipefail\necho $1", "Double quote to prevent globbing"),
     ("jobs/deregister-and-purge-instances/templates/run.erb", "\ndone\n", "\n", "syntax error"),
 ];
@@ -82,11 +83,13 @@ fn every_lint_finds_its_mistake() {
         assert!(content.contains(old), "{} has no {old:?}", file.display());
         std::fs::write(&file, content.replacen(old, new, 1)).unwrap();
     }
+    std::fs::remove_file(copy.path().join("jobs/smoke-tests/monit")).unwrap();
     let (code, found) = check(copy.path());
     assert_eq!(code, Some(1), "{found}");
     for (file, .., expected) in MISTAKES {
         assert!(found.contains(expected), "{file}: {expected:?} is not among\n{found}");
     }
+    assert!(found.contains("jobs/smoke-tests: has no file monit"), "{found}");
 }
 
 #[test]
