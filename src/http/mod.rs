@@ -72,7 +72,9 @@ impl Application {
     /// The address is taken or not this machine's.
     pub fn build(broker: Arc<Broker>, metrics: PrometheusHandle, certificates: Option<&Certificates>) -> std::io::Result<Self> {
         let settings = broker.settings();
-        let listener = TcpListener::bind((settings.server.bind_address.as_str(), settings.server.port))?;
+        let (address, port) = (settings.server.bind_address.as_str(), settings.server.port);
+        let listener = TcpListener::bind((address, port))
+            .map_err(|error| cannot_listen(&format!("{address}:{port}"), "server.bind_address and server.port", &error))?;
         let port = listener.local_addr()?.port();
         let api = Arc::new(Api {
             broker,
@@ -189,7 +191,12 @@ pub async fn serve_metrics(address: &str, metrics: PrometheusHandle) -> std::io:
     })
     .workers(1)
     .disable_signals()
-    .bind(address)?
+    .bind(address)
+    .map_err(|error| cannot_listen(address, "quota_enforcer.metrics_address", &error))?
     .run()
     .await
+}
+
+fn cannot_listen(address: &str, settings: &str, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("cannot listen on {address} ({settings}): {error}"))
 }

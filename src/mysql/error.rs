@@ -92,6 +92,10 @@ pub mod code {
     pub const IDLE_TOO_LONG: u16 = 4031;
     /// The statement was interrupted.
     pub const QUERY_INTERRUPTED: u16 = 1317;
+    /// No room on the server's disk.
+    pub const DISK_FULL: u16 = 1021;
+    /// No room for a row: what InnoDB says when the disk is full.
+    pub const TABLE_FULL: u16 = 1114;
 }
 
 impl Error {
@@ -172,7 +176,10 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::ConnectionLost(_) => true,
-            Self::Server { code, .. } => matches!(*code, code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN | code::QUERY_INTERRUPTED),
+            Self::Server { code, .. } => matches!(
+                *code,
+                code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN | code::QUERY_INTERRUPTED | code::DISK_FULL | code::TABLE_FULL
+            ),
             Self::Data(_) => false,
         }
     }

@@ -24,13 +24,35 @@ const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
 /// After how long a server that has not answered a statement is asked whether it is still there, again and again.
 const ASK: Duration = Duration::from_secs(2);
 
-/// How often in a row a server may keep silent before nobody waits for its answer any more.
+/// What an answer is waited for, and so how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// With a statement somebody waits for: an outage is answered within 10 s.
-    Short = 2,
-    /// With work that may take any time, and is a pity to lose.
-    Long = 6,
+    /// A transaction, of which every statement is short: an outage is answered within 10 s.
+    Transaction,
+    /// A single statement, which may be DDL.
+    Statement,
+    /// Work that may take any time, and is a pity to lose.
+    Rebuild,
+}
+
+impl Patience {
+    /// How often in a row the server may keep silent before nobody waits for its answer any more.
+    fn silences(self) -> u32 {
+        match self {
+            Self::Transaction | Self::Statement => 2,
+            Self::Rebuild => 6,
+        }
+    }
+
+    /// How long an answer may take of a server that is well: the connection itself may be dead, where a proxy is gone with it or a firewall
+    /// has forgotten it, and nobody would ever say so.
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Transaction => Some(Duration::from_secs(30)),
+            Self::Statement => Some(Duration::from_secs(300)),
+            Self::Rebuild => None,
+        }
+    }
 }
 
 /// One server, or one node of a cluster.
@@ -114,17 +136,25 @@ impl Mysql {
     }
 
     /// Returns when nobody should wait any more for an answer of the node of this index, which is the one in use: it is not in use any
-    /// more ([`Error::ConnectionLost`]), or it answers nobody else either ([`Error::Unavailable`]). What was asked of it may have been
-    /// done. Without this, whatever waits for a node that hangs, or is gone without a word, would wait for ever.
+    /// more, or it has had more time than anything takes (both [`Error::ConnectionLost`]), or it answers nobody else either
+    /// ([`Error::Unavailable`]). What was asked of it may have been done. Without this, whatever waits for a node that hangs, or is gone
+    /// without a word, would wait for ever.
     pub(super) async fn fallen_silent(&self, node: usize, patience: Patience) -> Error {
         let silent = async {
             let mut silences = 0;
-            while silences < patience as u32 {
+            while silences < patience.silences() {
                 tokio::time::sleep(ASK).await;
                 silences = if self.current().answers().await { 0 } else { silences + 1 };
             }
         };
+        let too_long = async {
+            match patience.limit() {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = too_long => Error::ConnectionLost("no answer has come for too long".to_owned()),
             () = self.left(node) => Error::ConnectionLost("the node was left for another one before it answered".to_owned()),
             () = silent => Error::Unavailable("the server has fallen silent".to_owned()),
         }
@@ -256,11 +286,15 @@ pub(super) fn connect(options: &MySqlConnectOptions) -> BoxFuture<'_, sqlx::Resu
     })
 }
 
-/// What every session of the broker relies on: quoting rules (see `quote`); on Galera, reads that see what any node has
+/// What every session of the broker relies on: quoting rules (see `quote`); on MariaDB, a GRANT that makes no account, without a password at
+/// that, where there is none (MySQL knows no such GRANT any more, nor the mode against it); on Galera, reads that see what any node has
 /// committed; on MySQL, table sizes that are not a day old. A server that does not know a variable says 1193.
 async fn session_settings(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     connection
-        .execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
+        .execute(
+            "SET SESSION sql_mode = CONCAT('STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
+             IF(VERSION() LIKE '%MariaDB%', ',NO_AUTO_CREATE_USER', ''))",
+        )
         .await?;
     for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {
         match connection.execute(setting).await {

@@ -14,7 +14,7 @@ const LOCK_WAIT: u8 = 2;
 pub async fn table(mysql: &Mysql, database: &str, table: &str) -> Result<bool> {
     tokio::select! {
         done = rebuild(mysql, database, table) => done,
-        error = mysql.fallen_silent(mysql.current_index(), Patience::Long) => Err(error),
+        error = mysql.fallen_silent(mysql.current_index(), Patience::Rebuild) => Err(error),
     }
 }
 

@@ -38,7 +38,7 @@ impl Mysql {
             let node = self.current_index();
             let result = tokio::select! {
                 result = Box::pin(self.transact_once(what, &mut body)) => result,
-                error = self.fallen_silent(node, Patience::Short) => Err(error),
+                error = self.fallen_silent(node, Patience::Transaction) => Err(error),
             };
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;
@@ -132,7 +132,7 @@ impl Mysql {
             });
             let result = tokio::select! {
                 result = once => result,
-                error = self.fallen_silent(node, Patience::Short) => Err(error),
+                error = self.fallen_silent(node, Patience::Statement) => Err(error),
             };
             if let Some(result) = self.unless_worth_repeating(what, result, attempt, node).await {
                 return result;

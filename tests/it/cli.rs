@@ -195,3 +195,15 @@ async fn a_reload_names_what_takes_a_restart() {
     let bound = bed.osb().bind("i1", "b1").await.expect(201);
     assert_eq!((&bound["credentials"]["hostname"], &bound["credentials"]["port"]), (&json!("apps.example.com"), &json!(3307)));
 }
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_its_setting() {
+    let bed = Bed::prepare(shared_server(), &BedOptions::default()).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    bed.change_settings(&json!({"server": {"port": port}, "quota_enforcer": {"metrics_address": format!("127.0.0.1:{port}")}}));
+    for (verb, setting) in [("serve", "server.port"), ("quota-enforcer", "quota_enforcer.metrics_address")] {
+        let (code, _, stderr) = run(&[verb.as_ref(), "--config".as_ref(), bed.config.as_os_str()], &[]);
+        assert!(code == 1 && stderr.contains(setting) && stderr.contains(&format!("127.0.0.1:{port}")), "{verb} {code}: {stderr}");
+    }
+}

@@ -122,3 +122,16 @@ async fn a_network_that_swallows_everything_is_answered_in_time_and_survived() {
     eventually("the broker works again", async || (bed.osb().provision("i2").await.status < 300).then_some(())).await;
     assert_eq!(bed.reserved_mb().await, 10);
 }
+
+#[tokio::test]
+async fn an_answer_that_a_dead_connection_keeps_is_asked_for_on_another() {
+    if !is_mariadb() {
+        // without TLS this client cannot log in with caching_sha2_password
+        return;
+    }
+    let (proxy, bed) = behind_a_proxy().await;
+    // the server is well, and nobody says that this connection is not: what a proxy leaves behind that is gone
+    proxy.turn(Weather::HangAt("INSERT INTO service_instances"));
+    bed.osb().provision("i1").await.expect(201);
+    assert_eq!(bed.reserved_mb().await, 5);
+}

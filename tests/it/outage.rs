@@ -104,3 +104,17 @@ async fn the_first_node_that_works_is_used() {
     first.process.halt().await;
     eventually("the broker has moved on", async || (ready(&osb).await.status == 200).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage_and_sells_nothing() {
+    let bed = Bed::new().await;
+    // what the server says then, without filling a disk for it
+    let full = "CREATE TRIGGER full BEFORE INSERT ON service_instances FOR EACH ROW \
+                SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'The table is full'";
+    bed.execute(full).await;
+    let answer = bed.osb().provision("i1").await;
+    assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (503, true), "{:?}", answer.body);
+    bed.execute("DROP TRIGGER full").await;
+    assert_eq!(bed.reserved_mb().await, 0);
+    bed.osb().provision("i1").await.expect(201);
+}
