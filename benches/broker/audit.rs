@@ -76,7 +76,7 @@ async fn sent(root: &mut MySqlConnection) -> Sent {
 
 /// What the broker does by itself: the sweep, the figures of capacity, the settings of a new session.
 fn is_of_the_background(statement: &str) -> bool {
-    statement.starts_with("SET ") || statement.contains("LIMIT 100") || statement.contains("@@")
+    (statement.starts_with("SET ") && !statement.contains(';')) || statement.contains("LIMIT 100") || statement.contains("@@")
 }
 
 /// A statement without its values.

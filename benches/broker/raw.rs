@@ -247,7 +247,7 @@ impl Raw {
             .fetch_all(&mut *connection)
             .await?;
         assert!(tables.is_empty(), "it has tables");
-        text(connection, format!("DROP DATABASE IF EXISTS `{database}`")).await?;
+        text(connection, format!("SET SESSION lock_wait_timeout = 20; DROP DATABASE IF EXISTS `{database}`")).await?;
         repeat!(self, release(connection, row, &op, &database, id))
     }
 }

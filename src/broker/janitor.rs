@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Broker, Result};
 use crate::domain::binding::{Account, Binding};
-use crate::mysql::sessions::{self, Targets};
+use crate::mysql::sessions;
 use crate::mysql::{self, accounts, audit_trail, bindings, last_operations, retired_accounts};
 
 /// How often expiry is looked at. An account works at most this much longer than it may.
@@ -43,7 +43,7 @@ impl Broker {
 
     async fn expire(&self, binding: &Binding) -> mysql::Result<()> {
         accounts::lock(&self.mysql, &binding.account).await?;
-        sessions::kill(&self.mysql, &Targets::from([(binding.account.user.clone(), None)])).await?;
+        sessions::end(&self.mysql, &binding.account.user).await?;
         bindings::mark_expired(&self.mysql, binding.row).await
     }
 

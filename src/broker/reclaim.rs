@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Broker, OsbError, Result};
 use crate::domain::ids::InstanceId;
 use crate::domain::to_mb;
-use crate::domain::usage::{Looked, worth_rebuilding};
+use crate::domain::usage::worth_rebuilding;
 use crate::mysql::{instances, rebuild, usage};
 
 /// What a reclaim did.
@@ -58,7 +58,7 @@ impl Broker {
         let instance =
             instances::find(&self.mysql, id).await?.ok_or_else(|| OsbError::NotFound("There is no such service instance.".to_owned()))?;
         let database = instance.database;
-        let before = usage::measure(&self.mysql, &database, Looked::default(), None).await?;
+        let before = usage::exactly(&self.mysql, &database).await?;
         let candidates = worth_rebuilding(&before.sizes);
         let before = before.exact().at_least;
         let all_bytes = candidates.iter().map(|(_, file)| file).sum();
@@ -82,7 +82,7 @@ impl Broker {
             done_bytes += file;
             tables.push(RebuiltTable { table, before_mb: to_mb(file), after_mb: None, left });
         }
-        let after = usage::measure(&self.mysql, &database, Looked::default(), None).await?;
+        let after = usage::exactly(&self.mysql, &database).await?;
         for table in tables.iter_mut().filter(|table| table.left.is_none()) {
             table.after_mb = after.sizes.files.get(&table.table).copied().map(to_mb);
         }

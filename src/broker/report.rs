@@ -22,7 +22,8 @@ pub struct InstanceReport {
     pub state: &'static str,
     /// The quota.
     pub max_storage_mb: u64,
-    /// The size of its files: an upper bound of what it uses, and what can be read of all databases at once.
+    /// The size of its files in InnoDB's view, free space included: what can be read of all databases at once. After a restart MariaDB lists
+    /// those that were opened since; tables of other engines are not in it.
     pub usage_mb: f64,
     /// Whether it may write.
     pub quota_state: QuotaState,
@@ -40,10 +41,10 @@ impl Broker {
     pub async fn instance_reports(&self) -> Result<Vec<InstanceReport>> {
         let settings = self.settings();
         let over: HashMap<String, bool> = quota::sold(&self.mysql).await?.into_iter().map(|sold| (sold.database, sold.is_over)).collect();
-        let sizes = tablespaces::screen(&self.mysql, &over.keys().cloned().collect::<Vec<_>>()).await?.bytes;
+        let sizes = tablespaces::screen(&self.mysql, &over.keys().cloned().collect::<Vec<_>>()).await?.files;
         let counts = bindings::counts(&self.mysql).await?;
         let reports = instances::list(&self.mysql).await?.into_iter().map(|instance| {
-            let used = sizes.get(&instance.database).copied().unwrap_or(0);
+            let used = sizes.get(&instance.database).map_or(0, |files| files.all);
             let sold = Sold {
                 is_over: over.get(&instance.database).copied().unwrap_or(false),
                 quota_bytes: instance.max_storage_mb.saturating_mul(MB),

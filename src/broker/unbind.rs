@@ -11,7 +11,7 @@ use crate::failpoint::failpoint;
 use crate::mysql::bindings::adopted;
 use crate::mysql::last_operations::deletions;
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::sessions::{self, Targets};
+use crate::mysql::sessions;
 use crate::mysql::{accounts, bindings, instances, retired_accounts};
 
 /// `service_id` and `plan_id` of a DELETE's query.
@@ -94,7 +94,7 @@ impl Broker {
     /// same request finds it again.
     async fn end_adopted(&self, instance: &Instance, id: &BindingId, account: &Account) -> Result<()> {
         accounts::lock(&self.mysql, account).await?;
-        sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await?;
+        sessions::end(&self.mysql, &account.user).await?;
         if retired_accounts::is_definer(&self.mysql, account, &instance.database).await? {
             accounts::forget_password(&self.mysql, account).await?;
             retired_accounts::record(&self.mysql, account, instance.row).await?;
@@ -118,7 +118,7 @@ impl Broker {
             }
             failpoint!("U2.account");
             // neither ends a session; a new one cannot begin any more
-            sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await
+            sessions::end(&self.mysql, &account.user).await
         };
         while_renewing(&self.mysql, Subject::Binding(binding.row), op, self.settings().server.lease(), work).await?;
         failpoint!("U2");

@@ -36,16 +36,22 @@ pub(super) async fn run(arguments: &Arguments) -> Result<()> {
     let stop = CancellationToken::new();
     let stopped = serve::stop_signal()?;
     let reloading = reload::on_hangup(arguments.config.config.clone(), settings, None)?;
-    let running = tokio::spawn(enforcer.run(stop.clone()));
+    let mut running = tokio::spawn(enforcer.run(stop.clone()));
     let warning = tokio::spawn(serve::warn_of_an_old_server(mysql));
-    tokio::select! {
-        () = stopped => {}
-        () = reloading => {}
-        served = serve_metrics(metrics_address, metrics) => served?,
-    }
+    let ended = tokio::select! {
+        () = stopped => None,
+        () = reloading => None,
+        served = serve_metrics(metrics_address, metrics) => { served?; None }
+        // a process that does not enforce must not look as if it did
+        ended = &mut running => Some(ended),
+    };
     warning.abort();
     stop.cancel();
-    running.await.map_err(anyhow::Error::from)?;
+    match ended {
+        Some(ended) => ended,
+        None => running.await,
+    }
+    .map_err(anyhow::Error::from)?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -41,6 +41,9 @@ fn reload(config: &Config, settings: &ArcSwap<Settings>, certificates: Option<&C
     tracing::info!(
         pause = new.quota_enforcer.pause,
         ignored_users = ?new.ignored_users(),
+        minimum_dwell = new.quota_enforcer.minimum_dwell,
+        restore_below = new.quota_enforcer.restore_below,
+        warn_at = ?new.quota_enforcer.warn_at,
         credentials = new.server.credentials.len(),
         services = new.catalog.services.len(),
         "SIGHUP: new settings are in force"

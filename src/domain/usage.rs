@@ -4,16 +4,40 @@ use std::collections::{HashMap, HashSet};
 
 use super::tablespace;
 
-/// Adds up tablespace files by database, spelled as the server spells it: `(tablespace name, bytes)` as InnoDB's view shows
-/// them. The copies a running ALTER makes count too: whoever looks like too much is only looked at more closely.
-pub fn file_sizes<'a>(tablespaces: impl IntoIterator<Item = (&'a str, u64)>) -> HashMap<&'a str, u64> {
-    let mut sizes = HashMap::new();
+/// The files of a database. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileSizes {
+    /// All of them, the copies a running ALTER makes too: whoever looks like too much is only looked at more closely.
+    pub all: u64,
+    /// Those of full-text indexes among them, which no statistics count.
+    pub full_text: u64,
+}
+
+/// Adds up tablespace files by database, spelled as the server spells it: `(tablespace name, bytes)` as InnoDB's view shows them.
+pub fn file_sizes<'a>(tablespaces: impl IntoIterator<Item = (&'a str, u64)>) -> HashMap<&'a str, FileSizes> {
+    let mut sizes: HashMap<&str, FileSizes> = HashMap::new();
     for (name, bytes) in tablespaces {
-        if let Some((database, _)) = tablespace::parts(name) {
-            *sizes.entry(database).or_insert(0_u64) += bytes;
+        if let Some((database, table)) = tablespace::parts(name) {
+            let files = sizes.entry(database).or_default();
+            files.all += bytes;
+            files.full_text += if tablespace::is_full_text(table) { bytes } else { 0 };
         }
     }
     sizes
+}
+
+/// What a database uses, good enough to warn by: as the statistics have it, without making them anew, and never more than its files
+/// without the free space in them. Bytes.
+pub fn by_statistics(tables: &[TableSize], files: FileSizes) -> u64 {
+    let in_statistics = tables.iter().filter(|table| table.can_be_analysed()).filter_map(|table| table.data_bytes);
+    let in_statistics = in_statistics.fold(files.full_text, u64::saturating_add);
+    let free = tables.iter().map(|table| table.free_bytes).fold(0, u64::saturating_add);
+    let is_all_in_files = tables.iter().all(|table| table.storage() == Storage::InnoDb);
+    match files.all.checked_sub(free) {
+        Some(live) if is_all_in_files => in_statistics.min(live),
+        // a shared tablespace has its own free space
+        _ => in_statistics,
+    }
 }
 
 /// Where the bytes of a table are, and who knows how many.
@@ -155,12 +179,6 @@ impl DatabaseSizes {
         !is_known && (table.storage() == Storage::Hidden || looked.blocked.contains(&table.name))
     }
 
-    /// What the statistics say, without making them anew: good enough to warn by.
-    pub fn by_statistics(&self) -> u64 {
-        let analysed = self.tables.iter().map(|table| table.name.clone()).collect();
-        self.exact(&Looked { analysed, ..Looked::default() }).at_least
-    }
-
     /// What is on the disk, free or not: the files of its tables, or, where they are larger, the copies that are being made of them. A
     /// copy takes what a table takes, for as long as an ALTER runs; so the two are not added.
     pub fn disk(&self) -> u64 {
@@ -217,8 +235,18 @@ mod tests {
 
     #[test]
     fn files_are_added_up_by_database() {
-        let sizes = file_sizes([("cf_x/a", 10), ("cf_x/b#P#p0", 5), ("cf_x/#sql-alter-1", 100), ("innodb_system", 7), ("a@002db/t", 1)]);
-        assert_eq!(sizes, HashMap::from([("cf_x", 115), ("a@002db", 1)]));
+        let files =
+            [("cf_x/a", 10), ("cf_x/b#P#p0", 5), ("cf_x/#sql-alter-1", 100), ("cf_x/fts_1", 3), ("innodb_system", 7), ("a@002db/t", 1)];
+        let found = HashMap::from([("cf_x", FileSizes { all: 118, full_text: 3 }), ("a@002db", FileSizes { all: 1, full_text: 0 })]);
+        assert_eq!(file_sizes(files), found);
+    }
+
+    #[test]
+    fn people_are_warned_by_statistics_and_by_no_more_than_the_files_hold() {
+        let files = FileSizes { all: 110, full_text: 10 };
+        assert_eq!(by_statistics(&[table("a", 40, 10), table("b", 20, 0)], files), 70);
+        assert_eq!(by_statistics(&[table("grown", 500, 10)], files), 100, "old statistics of a table that has shrunk");
+        assert_eq!(by_statistics(&[table("a", 40, 90), of("MyISAM", table("m", 30, 0))], files), 80, "outside these files");
     }
 
     fn table(name: &str, data_bytes: u64, free_bytes: u64) -> TableSize {
@@ -307,13 +335,12 @@ mod tests {
         assert_eq!(bounds(sizes.exact(&analysed(&["frozen"]))), (81, 81, false));
         let blocked = Looked { blocked: names(&["frozen"]), ..Looked::default() };
         assert_eq!(bounds(sizes.exact(&blocked)), (170, 170, false));
-        assert_eq!(sizes.by_statistics(), 81);
     }
 
     #[test]
     fn a_tenants_table_with_the_name_of_a_copy_counts() {
         let sizes = sizes(&[table("#sql-mine", 70, 0)], &[("#sql-mine", 100)]);
-        assert_eq!((sizes.by_statistics(), sizes.bound(), sizes.disk()), (70, Some(100), 100));
+        assert_eq!((sizes.bound(), sizes.disk()), (Some(100), 100));
     }
 
     proptest::proptest! {

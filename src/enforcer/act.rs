@@ -9,16 +9,18 @@ use crate::domain::privileges::CALL;
 use crate::domain::quota::{Sold, Spared, concerned};
 use crate::domain::to_mb;
 use crate::mysql::revocations::{self, Revocation};
-use crate::mysql::sessions::{self, Targets, Watermarks};
-use crate::mysql::{Result, accounts};
+use crate::mysql::sessions::{self, Targets, Watermarks, aim};
+use crate::mysql::{Error, Result, accounts, bindings};
 
 /// What was done to one database.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Done {
     /// Accounts whose privileges were taken.
     pub(super) revoked: usize,
     /// Accounts that have them back.
     pub(super) restored: usize,
+    /// What went wrong with one account; it keeps no other waiting, and what was done is told.
+    pub(super) failure: Option<Error>,
 }
 
 impl Enforcer {
@@ -34,21 +36,27 @@ impl Enforcer {
         if !sold.is_over || !held.is_empty() {
             revocations::record(&self.mysql, &sold.database, &noted).await?;
         }
-        let mut failure = None;
         let mut done = Done::default();
         let mut accounts_revoked = BTreeSet::new();
         for Revocation { account, scope, privileges } in &held {
+            if !self.leads() {
+                return Ok(done);
+            }
             match accounts::revoke(&self.mysql, &sold.database, account, scope, privileges).await {
                 Ok(()) => {
                     accounts_revoked.insert(account);
                 }
                 Err(error) => {
                     tracing::warn!(database = sold.database, account = account.user, %error, "write privileges could not be taken yet");
-                    failure = Some(error);
+                    done.failure = Some(error);
                 }
             }
         }
         done.revoked = accounts_revoked.len();
+        if done.revoked > 0 {
+            // whoever stood still in the middle may have come too late: what is noted somebody gives back
+            revocations::record(&self.mysql, &sold.database, &noted).await?;
+        }
         if !sold.is_over {
             tracing::warn!(
                 database = sold.database,
@@ -60,23 +68,20 @@ impl Enforcer {
                 "a database is over its quota: writing is taken, reading and deleting stay"
             );
         }
-        let watermarks = self.watermarks(sold, !held.is_empty()).await?;
+        let watermarks = self.watermarks(sold, done.revoked > 0).await?;
         for revocation in noted {
             if spared.has(&revocation.account.user) {
                 // put on the operator's list after it had been taken
                 self.give_back_one(&sold.database, &revocation).await?;
                 done.restored += 1;
                 if !spared.is_own(&revocation.account.user) {
-                    targets.insert(revocation.account.user, None);
+                    aim(targets, &revocation.account.user, None);
                 }
             } else {
-                targets.insert(revocation.account.user, Some(watermarks.clone()));
+                aim(targets, &revocation.account.user, Some(&watermarks));
             }
         }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(done),
-        }
+        Ok(done)
     }
 
     /// What the accounts concerned hold that stores bytes. The rights on the whole database are looked at in every pass; those on
@@ -106,9 +111,9 @@ impl Enforcer {
 
     /// A session with an id up to the watermark of its node may have begun before the REVOKE, and keeps what it had then. The watermark of a
     /// node that has not applied the REVOKE yet, or does not answer, is taken in a later pass; until then all sessions there are ended.
-    async fn watermarks(&self, sold: &Sold, anew: bool) -> Result<Watermarks> {
+    async fn watermarks(&mut self, sold: &Sold, anew: bool) -> Result<Watermarks> {
         let mut known = if sold.is_over && !anew { revocations::watermarks(&self.mysql, &sold.database).await? } else { Watermarks::new() };
-        let new = sessions::watermarks(&self.mysql, &known).await?;
+        let new = sessions::watermarks(&self.mysql, &known, &mut self.measurements.silent_nodes).await?;
         if !new.is_empty() {
             known.extend(new);
             revocations::set_watermarks(&self.mysql, &sold.database, &known).await?;
@@ -120,26 +125,27 @@ impl Enforcer {
     pub(super) async fn give_back(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
         let spared = self.settings.load().spared();
         let mut done = Done::default();
-        let mut failure = None;
         let mut accounts_restored = BTreeSet::new();
         for revocation in revocations::list(&self.mysql, &sold.database).await? {
+            if !self.leads() {
+                return Ok(done);
+            }
             match self.give_back_one(&sold.database, &revocation).await {
                 Ok(()) => {
                     if !spared.is_own(&revocation.account.user) {
-                        targets.insert(revocation.account.user.clone(), None);
+                        aim(targets, &revocation.account.user, None);
                     }
                     accounts_restored.insert(revocation.account);
                 }
-                // one account must not keep the others waiting
                 Err(error) => {
                     tracing::warn!(database = sold.database, account = revocation.account.user, %error, "writing could not be given back yet");
-                    failure = Some(error);
+                    done.failure = Some(error);
                 }
             }
         }
         done.restored = accounts_restored.len();
-        if let Some(error) = failure {
-            return Err(error);
+        if done.failure.is_some() {
+            return Ok(done);
         }
         self.measurements.forget(&sold.database);
         if revocations::forget(&self.mysql, &sold.database).await? {
@@ -155,12 +161,18 @@ impl Enforcer {
     }
 
     async fn give_back_one(&self, database: &str, revocation: &Revocation) -> Result<()> {
+        // asked first: an account that is made after the GRANT missed it is made without what was noted, and needs the note
+        let is_being_made = bindings::is_being_made(&self.mysql, &revocation.account).await?;
         if !accounts::grant(&self.mysql, database, &revocation.account, &revocation.scope, &revocation.privileges).await? {
             tracing::debug!(
                 database,
                 account = revocation.account.user,
-                "an account, or what it had rights on, is gone: nothing to give back"
+                is_being_made,
+                "an account, or what it had rights on, is not there: nothing to give back"
             );
+            if is_being_made {
+                return Ok(());
+            }
         }
         revocations::forget_one(&self.mysql, database, revocation).await
     }

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::Enforcer;
-use super::memory::{Analysed, Scan, Used, signature};
+use super::memory::{Look, Scan, Used};
 use crate::domain::gate::{self, Counters};
 use crate::domain::quota::{Rules, Sold, Usage};
-use crate::domain::usage::{DatabaseSizes, Exact};
+use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics};
 use crate::mysql::{Dialect, Result, tablespaces, usage};
 
 /// How long a pass may spend on opening tables after a restart of the server.
@@ -21,8 +21,7 @@ impl Enforcer {
         let endpoint = &self.mysql.current().endpoint;
         let memory = &mut self.measurements;
         if memory.is_another(format!("{}:{}", endpoint.host, endpoint.port), counters.uptime) {
-            memory.opened.clear();
-            memory.scan = None;
+            memory.forget_server();
         }
         memory.counters = counters;
         let is_complete = memory.databases.iter().all(|database| memory.opened.contains(database) || memory.is_left_alone(database));
@@ -38,7 +37,7 @@ impl Enforcer {
         self.open_databases(sold, time_box).await?;
         let screen = tablespaces::screen(&self.mysql, &self.measurements.databases).await?;
         let memory = &mut self.measurements;
-        memory.files = screen.bytes;
+        memory.files = screen.files;
         memory.suspects.clear();
         memory.scan = Some(Scan { at, took: at.elapsed(), counters });
         Ok(screen.rows)
@@ -56,7 +55,7 @@ impl Enforcer {
                     break;
                 }
                 let began = Instant::now();
-                if let Err(error) = usage::open_tables(&self.mysql, database).await {
+                if let Err(error) = usage::tables(&self.mysql, database).await {
                     self.measurements.set_failed(database, Some(began.elapsed()));
                     tracing::warn!(database, %error, "the tables of a database could not be opened yet");
                     continue;
@@ -91,46 +90,60 @@ impl Enforcer {
 
     async fn measure(&mut self, sold: &Sold, rules: Rules, time_box: Option<Duration>) -> Result<Used> {
         let database = &sold.database;
-        let sizes = usage::sizes(&self.mysql, database).await?;
         let needed = if sold.is_over { sold.quota_bytes / 100 * u64::from(rules.restore_below) } else { sold.quota_bytes };
+        // its tables alone cost nothing; its files cost a list of all files there are
+        let tables = usage::tables(&self.mysql, database).await?;
+        let (last, changed_at) = self.measurements.last_look(sold, &tables, needed);
+        if let Some(used) = last {
+            return Ok(used);
+        }
+        let started = Instant::now();
+        let sizes = usage::sizes(&self.mysql, database).await?;
         if let Some(bound) = sizes.bound().filter(|bound| *bound < needed) {
             self.measurements.set_hidden(database, false);
             let usage = Usage { at_least: 0, at_most: bound, disk: sizes.disk(), hidden_for: Duration::ZERO };
-            let used = Used { usage, for_people: Some(sizes.by_statistics().min(bound)), is_unfinished: false };
+            let for_people = by_statistics(&sizes.tables, self.measurements.files(database)).min(bound);
+            let used = Used { usage, for_people: Some(for_people), is_unfinished: false };
+            self.remember(database, used, &sizes, started, changed_at, None);
             self.measurements.set_calm(database, used);
             return Ok(used);
         }
-        let (last, changed_at) = self.measurements.last_look(sold, &sizes);
-        if let Some(exact) = last {
-            return Ok(self.exactly(database, &exact, &sizes, false));
+        if let Some(used) = self.measurements.recent_look(sold) {
+            return Ok(used);
         }
-        let started = Instant::now();
         let looked = self.measurements.looked_at(database);
-        let measured = usage::measure(&self.mysql, database, looked, time_box.map(|_| usage::TIME_BOX)).await?;
-        let exact = measured.exact();
-        self.measurements.set_hidden(database, exact.is_hidden);
-        let is_unfinished = measured.is_unfinished;
-        let signature = signature(&measured.sizes);
-        let rest = is_unfinished.then_some(measured.looked);
-        self.measurements
-            .set_analysed(database, Analysed { at: Instant::now(), took: started.elapsed(), changed_at, signature, exact, rest });
-        let used = self.exactly(database, &exact, &measured.sizes, is_unfinished);
-        if !measured.sizes.has_outside() {
+        let measured = usage::measure(&self.mysql, database, sizes, looked, time_box.map(|_| usage::TIME_BOX)).await?;
+        let Exact { at_least, at_most, is_hidden } = measured.exact();
+        self.measurements.set_hidden(database, is_hidden);
+        let usage = Usage { at_least, at_most, disk: measured.sizes.disk(), hidden_for: self.measurements.hidden_for(database) };
+        let used = Used { usage, for_people: (at_least == at_most).then_some(at_least), is_unfinished: measured.is_unfinished };
+        let has_outside = measured.sizes.has_outside();
+        let rest = measured.is_unfinished.then_some(measured.looked);
+        self.remember(database, used, &measured.sizes, started, changed_at, rest);
+        if !has_outside {
             self.measurements.set_calm(database, used);
         }
         Ok(used)
     }
 
-    fn exactly(&self, database: &str, exact: &Exact, sizes: &DatabaseSizes, is_unfinished: bool) -> Used {
-        let hidden_for = self.measurements.hidden_for(database);
-        let usage = Usage { at_least: exact.at_least, at_most: exact.at_most, disk: sizes.disk(), hidden_for };
-        Used { usage, for_people: (exact.at_least == exact.at_most).then_some(exact.at_least), is_unfinished }
+    fn remember(
+        &mut self,
+        database: &str,
+        used: Used,
+        sizes: &DatabaseSizes,
+        started: Instant,
+        changed_at: Instant,
+        rest: Option<Looked>,
+    ) {
+        let is_doubtful = rest.is_some() || used.usage.hidden_for > Duration::ZERO || sizes.tables.iter().any(TableSize::must_be_read);
+        let signature = self.measurements.signature(database, &sizes.tables);
+        let look = Look { at: Instant::now(), took: started.elapsed(), signature, changed_at, used, is_doubtful, rest };
+        self.measurements.set_look(database, look);
     }
 
     /// What a database that is nearly full uses, in bytes, good enough to warn by.
     pub(super) async fn used_by_statistics(&self, sold: &Sold) -> Result<u64> {
-        let sizes = usage::sizes(&self.mysql, &sold.database).await?;
-        let known = sizes.by_statistics();
-        Ok(sizes.bound().map_or(known, |bound| bound.min(known)))
+        let tables = usage::tables(&self.mysql, &sold.database).await?;
+        Ok(by_statistics(&tables, self.measurements.files(&sold.database)))
     }
 }

@@ -1,19 +1,23 @@
 //! What earlier passes found: so that nothing is done twice while nothing changes.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::outside::Audit;
 use crate::domain::gate::Counters;
 use crate::domain::quota::{Sold, Usage};
-use crate::domain::usage::{DatabaseSizes, Exact, Looked};
+use crate::domain::usage::{FileSizes, Looked, TableSize};
 
 /// How long after a change statistics go on being made: deleted rows leave their pages later.
 const SETTLING: Duration = Duration::from_secs(10);
-/// How long statistics of an unchanged database are good for.
-const FRESH: Duration = Duration::from_secs(30);
+/// How long what is known of an unchanged database is good for at least, and at most: its statistics may be frozen.
+const FRESH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+/// In between, another look at it takes this part of the time: one in a hundred.
+const SETTLED_SHARE: u32 = 100;
+/// How long a database may be taken for calm: a page that was freed can be filled again without being created.
+const CALM: Duration = Duration::from_secs(5);
 /// What costs more than a moment takes at most this part of the time: one in ten.
 pub(super) const SHARE: u32 = 10;
 /// How long a database that could not be measured is left alone at most.
@@ -31,21 +35,24 @@ pub(super) struct Memory {
     /// Every database with a quota, as of the last scan.
     pub(super) databases: Vec<String>,
     /// File sizes as of the last scan.
-    pub(super) files: HashMap<String, u64>,
+    pub(super) files: HashMap<String, FileSizes>,
     /// Suspects as of the last scan.
     pub(super) suspects: HashSet<String>,
     pub(super) opened: HashSet<String>,
     /// The server's counters when this pass began.
     pub(super) counters: Counters,
-    /// Suspects that turned out to be under their quota, with all their tables in files of their own, and the pages that had been created.
-    calm: HashMap<String, (u64, Used)>,
-    analysed: HashMap<String, Analysed>,
+    /// Suspects that turned out to be under their quota, with all their tables in files of their own: when, and the pages that had been
+    /// created by then.
+    calm: HashMap<String, (Instant, u64, Used)>,
+    looks: HashMap<String, Look>,
     /// Databases that could not be measured: when, and how long that took to find out.
     failed: HashMap<String, (Instant, Duration)>,
     /// Databases that keep the size of a table from everybody, and since when.
     hidden: HashMap<String, Instant>,
     nearly_full: HashMap<String, (Instant, u64)>,
     details: HashMap<String, (Instant, bool)>,
+    /// Nodes that told no watermark in this pass.
+    pub(super) silent_nodes: BTreeSet<String>,
     pub(super) audit: Audit,
 }
 
@@ -74,25 +81,38 @@ pub(super) struct Used {
     pub(super) is_unfinished: bool,
 }
 
-/// An exact look at a database.
-pub(super) struct Analysed {
+impl Used {
+    /// The same, for the second time: the table that was hidden then is so still.
+    fn hidden(self, hidden_for: Duration) -> Self {
+        Self { usage: Usage { hidden_for, ..self.usage }, is_unfinished: false, ..self }
+    }
+}
+
+/// A look at a database.
+pub(super) struct Look {
     pub(super) at: Instant,
     pub(super) took: Duration,
-    pub(super) changed_at: Instant,
+    /// What the tables looked like by then.
     pub(super) signature: u64,
-    pub(super) exact: Exact,
+    /// Since when they do.
+    pub(super) changed_at: Instant,
+    pub(super) used: Used,
+    /// Whether writes to a table of this database cannot be seen from outside, or one is hidden, or there was no time for all.
+    pub(super) is_doubtful: bool,
     /// What was looked at, where there was no time for all.
     pub(super) rest: Option<Looked>,
 }
 
-impl Analysed {
-    /// Whether what it found is still good enough: nothing has changed for a while, or another look would cost too much. `must_be_read`:
-    /// writes to a table of this database cannot be seen from outside.
-    fn is_good(&self, is_over: bool, must_be_read: bool) -> bool {
-        let is_doubtful = self.rest.is_some() || self.exact.is_hidden || must_be_read;
-        let is_settled = !is_doubtful && self.changed_at.elapsed() >= SETTLING && self.at.elapsed() < FRESH;
-        let is_too_soon = (is_over || is_doubtful) && self.at.elapsed() < self.took * SHARE;
-        is_settled || is_too_soon
+impl Look {
+    /// Whether nothing has changed for so long that what it found is still right.
+    fn is_settled(&self) -> bool {
+        let fresh = (self.took * SETTLED_SHARE).clamp(FRESH.0, FRESH.1);
+        !self.is_doubtful && self.changed_at.elapsed() >= SETTLING && self.at.elapsed() < fresh
+    }
+
+    /// Whether another one would cost too much.
+    fn is_too_soon(&self, is_over: bool) -> bool {
+        (is_over || self.is_doubtful) && self.at.elapsed() < self.took * SHARE
     }
 }
 
@@ -115,7 +135,7 @@ impl Memory {
     /// Forgets what was found out about a database.
     pub(super) fn forget(&mut self, database: &str) {
         self.details.remove(database);
-        self.analysed.remove(database);
+        self.looks.remove(database);
         self.calm.remove(database);
     }
 
@@ -126,7 +146,12 @@ impl Memory {
 
     /// The file size of a database as of the last scan, with the copies that were being made. Bytes.
     pub(super) fn file_bytes(&self, database: &str) -> u64 {
-        self.files.get(database).copied().unwrap_or(0)
+        self.files(database).all
+    }
+
+    /// Its files as of the last scan.
+    pub(super) fn files(&self, database: &str) -> FileSizes {
+        self.files.get(database).copied().unwrap_or_default()
     }
 
     /// Whether a database keeps the size of a table from everybody.
@@ -148,37 +173,69 @@ impl Memory {
         }
     }
 
+    /// Forgets what is right of one server, and since it was started, only.
+    pub(super) fn forget_server(&mut self) {
+        self.opened.clear();
+        self.calm.clear();
+        self.scan = None;
+    }
+
+    /// Nobody was looked at by this leader for a while: what was hidden then may have been seen since.
+    pub(super) fn forget_hidden(&mut self) {
+        self.hidden.clear();
+    }
+
     /// What a suspect was found to use, if it is certainly under its quota still, were every page that is new on the server its own.
     pub(super) fn calm(&self, sold: &Sold) -> Option<Used> {
-        let (pages_created, mut used) = self.calm.get(&sold.database).copied()?;
+        let (at, pages_created, mut used) = self.calm.get(&sold.database).copied()?;
         used.usage.at_most = used.usage.at_most.saturating_add(self.counters.new_bytes(pages_created));
-        (!sold.is_over && used.usage.is_under(sold.quota_bytes)).then_some(used)
+        (!sold.is_over && at.elapsed() < CALM && used.usage.is_under(sold.quota_bytes)).then_some(used)
     }
 
     /// Notes it.
     pub(super) fn set_calm(&mut self, database: &str, used: Used) {
-        self.calm.insert(database.to_owned(), (self.counters.pages_created, used));
+        self.calm.insert(database.to_owned(), (Instant::now(), self.counters.pages_created, used));
     }
 
-    /// What the last exact look found, if that is still good, and since when nothing has changed.
-    pub(super) fn last_look(&mut self, sold: &Sold, sizes: &DatabaseSizes) -> (Option<Exact>, Instant) {
-        let signature = signature(sizes);
-        let must_be_read = sizes.tables.iter().any(crate::domain::usage::TableSize::must_be_read);
-        let Some(last) = self.analysed.get_mut(&sold.database) else { return (None, Instant::now()) };
-        if last.signature != signature {
-            (last.signature, last.changed_at) = (signature, Instant::now());
+    /// What the last look found, if its tables (`tables` as of now) and its files (as of the last scan) have not changed since and it is good
+    /// still; and since when they are as they are. `enough_under`: an upper bound below it, in bytes, is as good as the exact figure.
+    pub(super) fn last_look(&mut self, sold: &Sold, tables: &[TableSize], enough_under: u64) -> (Option<Used>, Instant) {
+        let now = self.signature(&sold.database, tables);
+        let hidden_for = self.hidden_for(&sold.database);
+        let Some(last) = self.looks.get_mut(&sold.database) else { return (None, Instant::now()) };
+        let is_same = last.signature == now;
+        if !is_same {
+            (last.signature, last.changed_at) = (now, Instant::now());
         }
-        (last.is_good(sold.is_over, must_be_read).then_some(last.exact), last.changed_at)
+        let Usage { at_least, at_most, .. } = last.used.usage;
+        let is_settled = last.is_settled() && (at_least == at_most || at_most < enough_under);
+        let is_good = is_same && (is_settled || last.is_too_soon(sold.is_over));
+        (is_good.then(|| last.used.hidden(hidden_for)), last.changed_at)
     }
 
-    /// What the last exact look had no time for the rest of.
+    /// What the last look found, if another one would cost too much, whatever has changed.
+    pub(super) fn recent_look(&self, sold: &Sold) -> Option<Used> {
+        let last = self.looks.get(&sold.database).filter(|last| last.is_too_soon(sold.is_over))?;
+        Some(last.used.hidden(self.hidden_for(&sold.database)))
+    }
+
+    /// What the last look had no time for the rest of.
     pub(super) fn looked_at(&mut self, database: &str) -> Looked {
-        self.analysed.get_mut(database).and_then(|last| last.rest.take()).unwrap_or_default()
+        self.looks.get_mut(database).and_then(|last| last.rest.take()).unwrap_or_default()
     }
 
-    /// Notes an exact look.
-    pub(super) fn set_analysed(&mut self, database: &str, analysed: Analysed) {
-        self.analysed.insert(database.to_owned(), analysed);
+    /// Notes a look.
+    pub(super) fn set_look(&mut self, database: &str, look: Look) {
+        self.looks.insert(database.to_owned(), look);
+    }
+
+    /// Changes whenever the figures of a database's tables do, or one of them is written to, or its files were found to have grown.
+    pub(super) fn signature(&self, database: &str, tables: &[TableSize]) -> u64 {
+        let mut tables: Vec<_> = tables.iter().collect();
+        tables.sort_unstable_by_key(|table| &table.name);
+        let mut hasher = DefaultHasher::new();
+        (self.file_bytes(database), tables).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Notes that a database could not be measured, and how long that took to find out; or that it could.
@@ -194,13 +251,13 @@ impl Memory {
         self.failed.get(database).is_some_and(|(at, took)| at.elapsed() < (*took * SHARE).min(LEFT_ALONE))
     }
 
-    /// Forgets databases that are gone, and who was calm.
+    /// Forgets databases that are gone.
     pub(super) fn forget_others(&mut self, sold: &[Sold]) {
         let known: HashSet<&str> = sold.iter().map(|sold| sold.database.as_str()).collect();
         self.databases = sold.iter().map(|sold| sold.database.clone()).collect();
-        self.calm.clear();
+        self.calm.retain(|database, _| known.contains(database.as_str()));
         self.opened.retain(|database| known.contains(database.as_str()));
-        self.analysed.retain(|database, _| known.contains(database.as_str()));
+        self.looks.retain(|database, _| known.contains(database.as_str()));
         self.failed.retain(|database, _| known.contains(database.as_str()));
         self.hidden.retain(|database, _| known.contains(database.as_str()));
         self.nearly_full.retain(|database, _| known.contains(database.as_str()));
@@ -254,17 +311,6 @@ impl Memory {
     }
 }
 
-/// Changes whenever the figures of a database do, or one of its tables is written to.
-pub(super) fn signature(sizes: &DatabaseSizes) -> u64 {
-    let mut files: Vec<_> = sizes.files.iter().collect();
-    files.sort_unstable();
-    let mut tables: Vec<_> = sizes.tables.iter().collect();
-    tables.sort_unstable_by_key(|table| &table.name);
-    let mut hasher = DefaultHasher::new();
-    (files, tables).hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,13 +324,39 @@ mod tests {
         assert!(memory.is_another("b".into(), 50), "another node");
     }
 
+    fn table(updated: &str) -> TableSize {
+        TableSize { name: "t".into(), updated: Some(updated.into()), ..TableSize::default() }
+    }
+
     #[test]
-    fn a_write_changes_the_signature() {
-        let table = crate::domain::usage::TableSize { name: "t".into(), updated: Some("1".into()), ..Default::default() };
-        let before = DatabaseSizes { tables: vec![table.clone()], ..DatabaseSizes::default() };
-        let mut after = before.clone();
-        after.tables[0].updated = Some("2".into());
-        assert_ne!(signature(&before), signature(&after));
-        assert_eq!(signature(&before), signature(&before.clone()));
+    fn a_write_or_a_larger_file_changes_the_signature() {
+        let mut memory = Memory::default();
+        let before = memory.signature("d", &[table("1")]);
+        assert_eq!(before, memory.signature("d", &[table("1")]));
+        assert_ne!(before, memory.signature("d", &[table("2")]));
+        memory.files.insert("d".into(), FileSizes { all: 1, full_text: 0 });
+        assert_ne!(before, memory.signature("d", &[table("1")]));
+    }
+
+    #[test]
+    fn what_is_known_of_tables_that_have_not_changed_is_good_until_it_is_old() {
+        let mut memory = Memory::default();
+        let sold = Sold { database: "d".into(), quota_bytes: 10, is_over: true, ..Sold::default() };
+        let usage = Usage { at_least: 12, at_most: 12, ..Usage::unknown(20) };
+        let used = Used { usage, for_people: None, is_unfinished: false };
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let mut found = |at, changed_at, took, is_doubtful, tables: &[TableSize]| {
+            let signature = memory.signature("d", &[table("1")]);
+            memory.set_look("d", Look { at, took, signature, changed_at, used, is_doubtful, rest: None });
+            memory.last_look(&sold, tables, 10).0
+        };
+        let brief = Duration::from_millis(100);
+        assert_eq!(found(ago(20), ago(20), brief, false, &[table("1")]), Some(used), "settled");
+        assert_eq!(found(ago(20), ago(20), brief, false, &[table("2")]), None, "written to");
+        assert_eq!(found(ago(5), ago(5), brief, false, &[table("1")]), None, "rows may still leave their pages");
+        assert_eq!(found(ago(31), ago(60), brief, false, &[table("1")]), None, "old");
+        assert_eq!(found(ago(31), ago(60), Duration::from_millis(500), false, &[table("1")]), Some(used), "looking costs more");
+        assert_eq!(found(ago(20), ago(20), brief, true, &[table("1")]), None, "a write would not be seen");
+        assert_eq!(found(ago(20), ago(20), Duration::from_secs(3), true, &[table("1")]), Some(used), "looking costs too much");
     }
 }

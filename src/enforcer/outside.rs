@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Enforcer;
 use super::memory::{Memory, SHARE};
+use crate::domain::usage::Looked;
 use crate::mysql::{Dialect, Result, tablespaces, usage};
 
 /// How long a pass may spend on looking for tables in other engines.
@@ -28,17 +29,18 @@ pub(super) struct Audit {
     outside: HashMap<String, Option<Outside>>,
 }
 
-#[derive(Clone, Copy)]
 struct Outside {
     at: Instant,
     took: Duration,
     bytes: u64,
+    /// What was looked at, where there was no time for all: the next look goes on with it.
+    rest: Option<Looked>,
 }
 
 impl Audit {
     /// What they take in a database, as far as it is known. Bytes.
     pub(super) fn bytes(&self, database: &str) -> u64 {
-        self.outside.get(database).copied().flatten().map_or(0, |outside| outside.bytes)
+        self.outside.get(database).and_then(Option::as_ref).map_or(0, |outside| outside.bytes)
     }
 
     /// Forgets databases.
@@ -51,7 +53,7 @@ impl Audit {
     }
 
     fn to_measure(&self) -> Vec<String> {
-        let is_due = |last: &Option<Outside>| last.is_none_or(|last| last.at.elapsed() >= OUTSIDE.max(last.took * SHARE));
+        let is_due = |last: &Option<Outside>| last.as_ref().is_none_or(|last| last.at.elapsed() >= OUTSIDE.max(last.took * SHARE));
         self.outside.iter().filter(|(_, last)| is_due(last)).map(|(database, _)| database.clone()).collect()
     }
 }
@@ -100,13 +102,15 @@ impl Enforcer {
 
     async fn measure_outside(&mut self, database: &str, time_box: Option<Duration>) -> Result<()> {
         let started = Instant::now();
-        let measured = usage::measure_outside(&self.mysql, database, time_box.map(|_| usage::TIME_BOX)).await;
+        let rest = self.measurements.audit.outside.get_mut(database).and_then(Option::as_mut).and_then(|last| last.rest.take());
+        let looked = rest.unwrap_or_default();
+        let measured = usage::measure_outside(&self.mysql, database, looked, time_box.map(|_| usage::TIME_BOX)).await;
         let Memory { audit, suspects, .. } = &mut self.measurements;
         let took = started.elapsed();
         let Ok(measured) = measured else {
             // what was known before stays; others wait behind it, so not at once again
             let bytes = audit.bytes(database);
-            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes }));
+            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes, rest: None }));
             return measured.map(|_| ());
         };
         let has_outside = measured.sizes.has_outside();
@@ -115,11 +119,14 @@ impl Enforcer {
             // where a lock hides it, what was known before is the most that is known
             let is_known = !measured.exact().is_hidden && !measured.is_unfinished;
             let bytes = measured.sizes.outside_bytes(&measured.looked).max(if is_known { 0 } else { audit.bytes(database) });
-            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes }));
+            let is_hidden = measured.exact().is_hidden;
+            let rest = measured.is_unfinished.then_some(measured.looked);
+            audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes, rest }));
+            self.measurements.set_hidden(database, is_hidden);
         } else {
             audit.outside.remove(database);
+            self.measurements.set_hidden(database, false);
         }
-        self.measurements.set_hidden(database, has_outside && measured.exact().is_hidden);
         Ok(())
     }
 }

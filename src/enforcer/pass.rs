@@ -56,10 +56,10 @@ pub struct Stages {
 }
 
 impl Enforcer {
-    /// Makes one pass; `still_leads` is asked before each change. `time_box`: none looks at everybody and everything, however long
-    /// that takes.
-    pub(super) async fn pass(&mut self, time_box: Option<Duration>, still_leads: &(dyn Fn() -> bool + Send + Sync)) -> Result<PassReport> {
+    /// Makes one pass. `time_box`: none looks at everybody and everything, however long that takes.
+    pub(super) async fn pass(&mut self, time_box: Option<Duration>) -> Result<PassReport> {
         let started = Instant::now();
+        self.measurements.silent_nodes.clear();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
         let scan = self.gate(time_box).await?;
@@ -88,7 +88,7 @@ impl Enforcer {
         let mut targets = Targets::new();
         let mut measured = HashMap::new();
         for sold in &sold {
-            if !still_leads() {
+            if !self.leads() {
                 break;
             }
             let size = self.measurements.size(&sold.database);
@@ -117,10 +117,17 @@ impl Enforcer {
                 }
             }
         }
-        if report.scanned && still_leads() {
+        if report.scanned && self.leads() {
             self.give_back_to_orphans(&mut report, &mut targets).await?;
         }
-        report.sessions_ended = sessions::kill(&self.mysql, &targets).await?;
+        match sessions::kill(&self.mysql, &targets).await {
+            Ok(ended) => report.sessions_ended = ended,
+            // what was taken is taken, and must be told
+            Err(error) => {
+                report.failures += 1;
+                tracing::warn!(%error, "not every session that is to end could be ended yet");
+            }
+        }
         report.rows.suspects = measured.len() as u64;
         report.milliseconds.suspects = milliseconds(started);
         if report.scanned {
@@ -140,12 +147,12 @@ impl Enforcer {
         time_box: Option<Duration>,
     ) -> Result<Option<u64>> {
         let rules = self.settings.load().quota_enforcer.rules();
-        let (used, failure) = match self.used(sold, rules, time_box).await {
+        let (used, unmeasured) = match self.used(sold, rules, time_box).await {
             Ok(used) => (used, None),
             // its files alone may say enough
             Err(error) => (self.unknown(sold), Some(error)),
         };
-        let Done { revoked, restored } = match judge(&used.usage, sold, rules) {
+        let Done { revoked, restored, failure } = match judge(&used.usage, sold, rules) {
             Verdict::Ok => Done::default(),
             Verdict::Violator => {
                 report.violators += 1;
@@ -163,7 +170,7 @@ impl Enforcer {
         };
         report.revoked += revoked;
         report.restored += restored;
-        if let Some(failure) = failure {
+        if let Some(failure) = failure.or(unmeasured) {
             return Err(failure);
         }
         if used.is_unfinished {
@@ -209,10 +216,16 @@ impl Enforcer {
     /// No instance, no quota: whatever was taken is given back.
     async fn give_back_to_orphans(&mut self, report: &mut PassReport, targets: &mut Targets) -> Result<()> {
         for database in quota::orphans(&self.mysql).await? {
+            if !self.leads() {
+                break;
+            }
             tracing::warn!(database, "writing was taken from a database that no instance stands for any more");
             let sold = Sold { database, is_over: true, ..Sold::default() };
             match self.give_back(&sold, 0, targets).await {
-                Ok(done) => report.restored += done.restored,
+                Ok(done) => {
+                    report.restored += done.restored;
+                    report.failures += usize::from(done.failure.is_some());
+                }
                 Err(error) => {
                     report.failures += 1;
                     tracing::warn!(database = sold.database, %error, "writing could not be given back yet");

@@ -279,6 +279,26 @@ pub async fn begin(
         .await
 }
 
+/// Whether the account of a binding is being made.
+///
+/// # Errors
+/// Whatever keeps the database from answering.
+pub async fn is_being_made(mysql: &Mysql, account: &Account) -> Result<bool> {
+    mysql
+        .repeat("look for a binding that is being made", |mut connection| async move {
+            let found: i64 = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM service_bindings WHERE username = ? AND host = ? AND state = 'creating')",
+            )
+            .bind(&account.user)
+            .bind(&account.host)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::doing("a look at a binding"))?;
+            Ok(found != 0)
+        })
+        .await
+}
+
 /// Step B4: the binding is ready. False: the lease was lost.
 ///
 /// # Errors

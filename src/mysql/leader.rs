@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Error, Mysql, Result};
 
 /// How long a lease lasts that is not renewed.
-const TTL: Duration = Duration::from_secs(3);
+pub const TTL: Duration = Duration::from_secs(3);
 /// How much earlier its holder stops to trust it.
 const MARGIN: Duration = Duration::from_millis(300);
 

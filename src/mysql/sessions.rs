@@ -1,7 +1,7 @@
 //! Sessions of accounts. A session keeps the privileges it began with, on every node it runs on: DROP USER and REVOKE replicate
 //! and end none, so sessions are ended node by node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -24,13 +24,15 @@ const LAG: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Reads the highest connection id on every node of which none is `known`, once the node has applied everything that was done
-/// before: a session with a higher one begins with the rights there are now. Nodes that lag, or do not answer, are left out.
+/// before: a session with a higher one begins with the rights there are now. Nodes that lag, or do not answer, are left out and added to
+/// `silent`; who is in it is not asked.
 ///
 /// # Errors
 /// When the node in use does not answer.
-pub async fn watermarks(mysql: &Mysql, known: &Watermarks) -> Result<Watermarks> {
+pub async fn watermarks(mysql: &Mysql, known: &Watermarks, silent: &mut BTreeSet<String>) -> Result<Watermarks> {
     let mut found = Watermarks::new();
-    for (node, mut connection) in connections(mysql, |node| !known.contains_key(&address(node))).await? {
+    let wanted: BTreeSet<_> = mysql.nodes().iter().map(address).filter(|node| !known.contains_key(node) && !silent.contains(node)).collect();
+    for (node, mut connection) in connections(mysql, |node| wanted.contains(&address(node))).await? {
         // every session waits for what any node has committed before it reads (`wsrep_sync_wait`, see `nodes`)
         let look = async {
             sqlx::query_scalar("SELECT CAST(MAX(ID) AS UNSIGNED) FROM information_schema.PROCESSLIST")
@@ -47,11 +49,39 @@ pub async fn watermarks(mysql: &Mysql, known: &Watermarks) -> Result<Watermarks>
             Err(error) => tracing::warn!(host = %node.endpoint.host, %error, "a node lags: all sessions on it that are meant are ended"),
         }
     }
+    silent.extend(wanted.into_iter().filter(|node| !found.contains_key(node)));
     Ok(found)
 }
 
 /// Whose sessions to end: all of a user's, or those not younger than a watermark.
 pub type Targets = BTreeMap<String, Option<Watermarks>>;
+
+/// Adds to the sessions to end. Of a user who is meant twice, because of two databases, every session that is meant either time.
+pub fn aim(targets: &mut Targets, user: &str, watermarks: Option<&Watermarks>) {
+    let known = targets.entry(user.to_owned()).or_insert_with(|| watermarks.cloned());
+    *known = match (known.take(), watermarks) {
+        // a node without a watermark means all sessions on it
+        (Some(known), Some(new)) => {
+            Some(known.into_iter().filter_map(|(node, mark)| new.get(&node).map(|new| (node, mark.max(*new)))).collect())
+        }
+        _ => None,
+    };
+}
+
+/// Ends the sessions of an account that was dropped or locked a moment ago, on every node that answers: again when the nodes have applied
+/// that, because one that lags has let the app in once more.
+///
+/// # Errors
+/// When the node in use does not answer, or a session cannot be ended.
+pub async fn end(mysql: &Mysql, user: &str) -> Result<()> {
+    let targets = Targets::from([(user.to_owned(), None)]);
+    kill(mysql, &targets).await?;
+    if mysql.nodes().len() > 1 {
+        watermarks(mysql, &Watermarks::new(), &mut BTreeSet::new()).await?;
+        kill(mysql, &targets).await?;
+    }
+    Ok(())
+}
 
 /// Ends sessions on every node that answers. Returns how many.
 ///
@@ -81,7 +111,7 @@ pub async fn kill(mysql: &Mysql, targets: &Targets) -> Result<usize> {
 }
 
 async fn kill_on(connection: &mut MySqlConnection, address: &str, targets: &Targets) -> Result<usize> {
-    let mut killed = 0;
+    let (mut killed, mut failure) = (0, None);
     let sessions: Vec<(u64, String)> = sqlx::query_as("SELECT CAST(ID AS UNSIGNED), USER FROM information_schema.PROCESSLIST")
         .fetch_all(&mut *connection)
         .await
@@ -101,10 +131,12 @@ async fn kill_on(connection: &mut MySqlConnection, address: &str, targets: &Targ
         match super::raw(connection, format!("KILL CONNECTION {id}")).await.map_err(Error::doing("KILL")) {
             Ok(_) => killed += 1,
             Err(error) if error.code() == Some(code::NO_SUCH_THREAD) => {}
+            // Galera refuses to end a session in the middle of DDL, MySQL one with more rights: those after it must not wait for it
+            Err(error) if error.code().is_some() => failure = Some(error),
             Err(error) => return Err(error),
         }
     }
-    Ok(killed)
+    failure.map_or(Ok(killed), Err)
 }
 
 /// The number of the last session that began.
@@ -171,5 +203,24 @@ impl DerefMut for Session {
             Self::Pooled(connection) => connection,
             Self::Own(connection) => connection,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_meant_twice_loses_every_session_that_is_meant_either_time() {
+        let marks = |marks: &[(&str, u64)]| marks.iter().map(|(node, mark)| ((*node).to_owned(), *mark)).collect::<Watermarks>();
+        let mut targets = Targets::new();
+        aim(&mut targets, "u", Some(&marks(&[("a", 1000), ("b", 5)])));
+        assert_eq!(targets["u"], Some(marks(&[("a", 1000), ("b", 5)])));
+        aim(&mut targets, "u", Some(&marks(&[("a", 500), ("c", 7)])));
+        assert_eq!(targets["u"], Some(marks(&[("a", 1000)])), "all sessions on the others");
+        aim(&mut targets, "u", None);
+        assert_eq!(targets["u"], None);
+        aim(&mut targets, "u", Some(&marks(&[("a", 500)])));
+        assert_eq!(targets["u"], None);
     }
 }

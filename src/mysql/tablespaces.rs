@@ -8,19 +8,19 @@ use super::patience::{ONE_DATABASE, WHOLE_SERVER, in_time};
 use super::{Dialect, Error, Mysql, Result};
 use crate::domain::gate::Counters;
 use crate::domain::tablespace;
-use crate::domain::usage::file_sizes;
+use crate::domain::usage::{FileSizes, file_sizes};
 
 /// File sizes of all databases, and how many files were listed.
 #[derive(Debug, Default)]
 pub struct Screen {
-    /// Bytes by database.
-    pub bytes: HashMap<String, u64>,
+    /// By database.
+    pub files: HashMap<String, FileSizes>,
     /// Rows the server sent.
     pub rows: usize,
 }
 
 /// The size of the files of each of `databases`. At once right, and nothing a tenant sets on a table hides its growth. MariaDB
-/// lists only what was opened since it started: see [`super::usage::open_tables`].
+/// lists only what was opened since it started: see [`super::usage::tables`].
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
@@ -36,7 +36,7 @@ async fn screen_on(connection: &mut MySqlConnection, dialect: Dialect, databases
     let rows: Vec<(String, u64)> =
         sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
     let by_spelling = file_sizes(rows.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
-    let mut bytes = HashMap::new();
+    let mut files = HashMap::new();
     for database in databases {
         let found = if tablespace::is_plain(database) {
             by_spelling.get(database.as_str())
@@ -44,10 +44,10 @@ async fn screen_on(connection: &mut MySqlConnection, dialect: Dialect, databases
             by_spelling.get(spelled(connection, dialect, database).await?.as_str())
         };
         if let Some(found) = found {
-            bytes.insert(database.clone(), *found);
+            files.insert(database.clone(), *found);
         }
     }
-    Ok(Screen { bytes, rows: rows.len() })
+    Ok(Screen { files, rows: rows.len() })
 }
 
 /// A name as the view of tablespaces spells it. MariaDB encodes it by itself, so that no table of ours can be incomplete.

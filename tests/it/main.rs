@@ -27,6 +27,7 @@ mod doctor;
 mod edge;
 mod enforcer;
 mod galera;
+mod giving_back;
 mod holes;
 mod hostile;
 mod lifecycle;

@@ -9,6 +9,7 @@ use cf_mysql_broker::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::enforcer::{MEGABYTE, fill, instance_with_table, is_denied, once};
+use crate::giving_back::with_one_account;
 use crate::support::bed::app;
 use crate::support::broker::run;
 use crate::support::proxy::{Proxy, Weather};
@@ -136,11 +137,12 @@ async fn a_database_of_many_tables_is_measured_in_instalments() {
     let settings = Settings::load(Some(&bed.config), []).unwrap();
     let mysql = Mysql::new(&settings.enforcer_mysql());
     let database = bed.database_of("i1").await;
-    let all = usage::measure(&mysql, &database, Looked::default(), None).await.unwrap();
+    let before = usage::sizes(&mysql, &database).await.unwrap();
+    let all = usage::exactly(&mysql, &database).await.unwrap();
     assert!(!all.is_unfinished && all.exact().at_least == all.exact().at_most);
     let (mut looked, mut looks, mut least) = (Looked::default(), 0, 0);
     loop {
-        let some = usage::measure(&mysql, &database, looked, Some(Duration::ZERO)).await.unwrap();
+        let some = usage::measure(&mysql, &database, before.clone(), looked, Some(Duration::ZERO)).await.unwrap();
         looks += 1;
         let exact = some.exact();
         assert!(exact.at_least > least && exact.at_most >= all.exact().at_most, "each look finds more: {exact:?}");
@@ -152,6 +154,30 @@ async fn a_database_of_many_tables_is_measured_in_instalments() {
         assert!(exact.at_least < exact.at_most, "and knows that it is not all: {exact:?}");
     }
     assert!(looks > 1);
+}
+
+#[tokio::test]
+async fn tables_outside_the_view_are_measured_in_instalments_that_go_on_where_the_last_one_stopped() {
+    let bed = Bed::new().await;
+    let (_, mut tenant) = instance_with_table(&bed, "i1").await;
+    for table in ["a", "b", "c"] {
+        tenant.execute(&format!("CREATE TABLE {table} (id INT NOT NULL) ENGINE=CSV")).await.unwrap();
+        tenant.execute(&format!("INSERT INTO {table} VALUES (1)")).await.unwrap();
+    }
+    let settings = Settings::load(Some(&bed.config), []).unwrap();
+    let mysql = Mysql::new(&settings.enforcer_mysql());
+    let database = bed.database_of("i1").await;
+    let (mut looked, mut bytes) = (Looked::default(), Vec::new());
+    loop {
+        let some = usage::measure_outside(&mysql, &database, looked, Some(Duration::ZERO)).await.unwrap();
+        bytes.push(some.sizes.outside_bytes(&some.looked));
+        looked = some.looked;
+        if !some.is_unfinished {
+            break;
+        }
+    }
+    let each = bytes[0];
+    assert!(each > 0 && bytes == [each, 2 * each, 3 * each], "{bytes:?}");
 }
 
 #[tokio::test]
@@ -189,16 +215,7 @@ async fn the_programs_own_accounts_lose_nothing_whatever_was_granted_or_noted() 
 
 #[tokio::test]
 async fn an_enforcer_with_the_brokers_account_ends_neither() {
-    let mut bed = Bed::prepare(crate::support::shared_server(), &BedOptions { enforce: true, ..BedOptions::default() }).await;
-    // one account with the rights of both
-    let mut settings: Value = serde_json::from_str(&std::fs::read_to_string(&bed.config).unwrap()).unwrap();
-    settings["quota_enforcer"].as_object_mut().unwrap().retain(|key, _| key != "username" && key != "password");
-    std::fs::write(&bed.config, settings.to_string()).unwrap();
-    let rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, EXECUTE, CREATE VIEW, \
-                  SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER, LOCK TABLES";
-    bed.execute(&format!("GRANT SELECT ON *.* TO '{0}'@'%'; GRANT {rights} ON `cf_%`.* TO '{0}'@'%' WITH GRANT OPTION", bed.account)).await;
-    bed.start_broker().await;
-    bed.all_ready().await;
+    let bed = with_one_account(&BedOptions { enforce: true, ..BedOptions::default() }).await;
     let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
     bed.execute(&format!(
         "GRANT ALL ON `{}`.* TO '{}'@'%' WITH GRANT OPTION",
