@@ -9,6 +9,7 @@ use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::domain::last_operation::Removal;
 use crate::domain::reconcile::{Facts, Finding, Kind, findings, may_drop};
+use crate::mysql::instances::updates::Ended;
 use crate::mysql::sessions::{self, Targets};
 use crate::mysql::{accounts, databases, instances, reconcile, retired_accounts, schema};
 
@@ -98,7 +99,7 @@ impl Broker {
         }
         let (charset, collation) = self.charset(&instance.parameters).await?;
         databases::create(&self.mysql, &instance.database, &charset, collation.as_deref()).await?;
-        self.undo_update(&instance, &op).await
+        self.undo_update(&instance, &op, Ended::Repaired).await
     }
 
     async fn bury_database(&self, database: &str) -> Result<()> {

@@ -393,6 +393,8 @@ async fn a_change_of_plan_that_wakes_after_its_lease_changes_nothing() {
         let user = bound["credentials"]["username"].as_str().unwrap();
         let answer = stall(&bed, point, Verb::Update, &id, async || becomes(&bed, point, &id, row("ready", 1, 5)).await).await;
         assert_eq!(answer.expect(422)["error"], "ConcurrencyError", "{point}");
+        let poll = bed.osb().get(&format!("{}/last_operation", instance(&id))).await.expect(200);
+        assert_eq!(poll["state"], "failed", "{point}: what wakes does not make others forget that it was undone");
         assert_eq!(left(&bed, &id).await, row("ready", 1, 5), "{point}");
         assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 10, "{point}");
     }
