@@ -399,3 +399,19 @@ async fn a_change_of_plan_that_wakes_after_its_lease_changes_nothing() {
         assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 10, "{point}");
     }
 }
+
+#[tokio::test]
+async fn an_update_that_is_undone_under_other_settings_sells_nothing_twice() {
+    let mut bed = bed(3.0).await;
+    let id = guid();
+    bed.osb().put(&instance(&id), &provision_body(PLAN_LARGE)).await.expect(201);
+    bed.brokers.clear();
+    let (mut process, osb) = victim(&bed, "C1").await;
+    let smaller = osb.request(Method::PATCH, &instance(&id)).json(&json!({"service_id": SERVICE, "plan_id": PLAN_SMALL}));
+    assert!(osb.try_send(smaller).await.is_err());
+    assert_eq!(process.ended().await.0.signal(), Some(9));
+    bed.change_settings(&json!({"capacity": {"per_instance": 10}}));
+    bed.start_broker().await;
+    eventually("the update is undone", async || (left(&bed, &id).await.state.as_deref() == Some("ready")).then_some(())).await;
+    assert_eq!(bed.reserved_mb().await, 20, "what was taken for it, and no more");
+}

@@ -99,7 +99,7 @@ pub enum Ended<'a> {
 }
 
 /// Ends an update: the row says what is in force, the counter gets back what is too much, and what a poll hears is remembered, all at
-/// once. False: the lease was lost.
+/// once. What the row reserves only shrinks here: nothing more was taken for it. False: the lease was lost.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
@@ -120,7 +120,7 @@ pub async fn end(mysql: &Mysql, instance: &Instance, op: &OpId, change: &Change,
             let Some(reserved) = reserved else {
                 // the answer to an earlier COMMIT may have been lost
                 let done: i64 = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes = ?)",
+                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes <= ?)",
                 )
                 .bind(row)
                 .bind(&change.plan_id)
@@ -130,13 +130,14 @@ pub async fn end(mysql: &Mysql, instance: &Instance, op: &OpId, change: &Change,
                 .map_err(Error::doing("the end of an update"))?;
                 return Ok(End::Rollback(repeated && done != 0));
             };
+            let kept = change.reserved_bytes.min(reserved);
             sqlx::query(
                 "UPDATE service_instances SET plan_guid = ?, next_plan_guid = NULL, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
                  service_guid = COALESCE(service_guid, ?), context = COALESCE(?, context), state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
             )
             .bind(&change.plan_id)
             .bind(change.max_storage_mb)
-            .bind(change.reserved_bytes)
+            .bind(kept)
             .bind(&change.maintenance_version)
             .bind(&change.service_id)
             .bind(change.context.as_ref().and_then(json_text))
@@ -150,7 +151,7 @@ pub async fn end(mysql: &Mysql, instance: &Instance, op: &OpId, change: &Change,
                 Ended::Undone(outcome) => last_operations::note(&mut transaction, &instance.id, None, outcome).await?,
                 Ended::Repaired => {}
             }
-            give_back(&mut transaction, reserved.saturating_sub(change.reserved_bytes)).await?;
+            give_back(&mut transaction, reserved.saturating_sub(kept)).await?;
             Ok(End::Commit(transaction, true))
         })
         .await
