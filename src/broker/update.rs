@@ -138,7 +138,7 @@ impl Broker {
             return Ok(UpdateStart::Full);
         }
         if progress.is_given_up() {
-            return Err(OsbError::TakesTooLong);
+            return Err(OsbError::GivenUp);
         }
         let (op, lease) = (OpId::new(), settings.server.lease());
         let start = updates::begin(&self.mysql, instance, &change, figures.capacity.sellable_bytes(), &op, lease).await?;
@@ -150,7 +150,7 @@ impl Broker {
         let work = self.limit_accounts(instance, plan.max_user_connections);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(instance.row), &op, lease, work).await {
             // the request was answered with an error meanwhile: everything must be as before
-            Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
+            Ok(()) if progress.is_given_up() => Err(OsbError::GivenUp),
             Ok(()) => {
                 failpoint!("C2");
                 updates::end(&self.mysql, instance, &op, &change, Ended::Done).await.map_err(OsbError::from)
