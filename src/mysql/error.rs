@@ -177,6 +177,11 @@ impl Error {
         }
     }
 
+    /// Whether the server refuses the values themselves (SQLSTATE class 22, "data exception"): it will never take them.
+    pub fn is_of_the_data(&self) -> bool {
+        matches!(self, Self::Server { sqlstate, .. } if sqlstate.starts_with("22"))
+    }
+
     /// Whether a GRANT found no account: somebody else has swept it.
     pub fn is_missing_account(&self) -> bool {
         matches!(self.code(), Some(code::NO_SUCH_USER | code::CANNOT_CREATE_USER_WITH_GRANT))
