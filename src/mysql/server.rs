@@ -48,8 +48,8 @@ impl ServerInfo {
             }
             Dialect::MySql => Minimum {
                 version: [8, 0, 30],
-                because: "older ones have no REVOKE IF EXISTS, with which quotas are enforced, and no innodb_redo_log_capacity, which is \
-                          read to know what can be sold",
+                because: "older ones have no REVOKE IF EXISTS, with which quotas are enforced, and no Innodb_redo_log_capacity_resized, \
+                          which is read to know what can be sold",
             },
         };
         let mut numbers = self.version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -100,7 +100,8 @@ pub async fn figures(mysql: &Mysql) -> Result<ServerFigures> {
     mysql
         .repeat("a look at the server's sizes", |mut connection| async move {
             let doing = Error::doing("a look at the server's sizes");
-            let redo_bytes: u64 = sqlx::query_scalar(dialect.redo_query()).fetch_one(&mut *connection).await.map_err(&doing)?;
+            let (name, redo): (String, String) = sqlx::query_as(dialect.redo_query()).fetch_one(&mut *connection).await.map_err(&doing)?;
+            let redo_bytes = redo.parse().map_err(|_| Error::Data(format!("{name} is '{redo}', which is no number")))?;
             let log_bin: i64 = sqlx::query_scalar("SELECT @@log_bin").fetch_one(&mut *connection).await.map_err(&doing)?;
             Ok(ServerFigures { mariadb: dialect == Dialect::MariaDb, redo_bytes, log_bin: log_bin != 0 })
         })
