@@ -337,6 +337,17 @@ async fn a_change_of_plan_waits_for_a_binding_that_is_being_made_with_the_old_li
 }
 
 #[tokio::test]
+async fn a_bind_that_has_read_the_plan_before_its_change_has_the_limits_of_the_new_one() {
+    let bed = bed(LEASE).await;
+    let id = guid();
+    bed.osb().provision(&id).await.expect(201);
+    let change = async || drop(bed.osb().send(Verb::Update.request(bed.osb(), &id)).await.expect(200));
+    let bound = stall(&bed, "B0", Verb::Bind, &id, change).await.expect(201);
+    let user = bound["credentials"]["username"].as_str().unwrap();
+    assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 7);
+}
+
+#[tokio::test]
 async fn the_same_update_again_is_accepted_again_while_it_goes_on() {
     let bed = bed(LEASE).await;
     let id = guid();
