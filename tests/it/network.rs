@@ -1,7 +1,13 @@
 //! A network that fails by halves between the broker and its server.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use cf_mysql_broker::broker::{Broker, OsbError};
+use cf_mysql_broker::mysql::Mysql;
+use cf_mysql_broker::settings::Settings;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::bed::{PLAN_LARGE, SERVICE, app};
@@ -121,4 +127,21 @@ async fn a_network_that_swallows_everything_is_answered_in_time_and_survived() {
     proxy.turn(Weather::Fair);
     eventually("the broker works again", async || (bed.osb().provision("i2").await.status < 300).then_some(())).await;
     assert_eq!(bed.reserved_mb().await, 10);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_figures_of_a_silent_server_waits_once() {
+    if !is_mariadb() {
+        return;
+    }
+    let (proxy, bed) = behind_a_proxy().await;
+    let settings = Settings::load(Some(&bed.config), []).unwrap();
+    let broker = Broker::new(Mysql::new(&settings.mysql), Arc::new(ArcSwap::from_pointee(settings)));
+    proxy.turn(Weather::Silent);
+    let asked = Instant::now();
+    for report in join_all((0..8).map(|_| broker.capacity_report())).await {
+        assert!(matches!(report, Err(OsbError::Unavailable(_))), "{report:?}");
+    }
+    // one look takes five seconds here, and eight in turn take forty
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
 }
