@@ -63,7 +63,7 @@ fn describe() {
     describe_counter!("cf_mysql_transaction_retries_total", "Transactions that were sent again after a deadlock or a lost connection.");
     describe_counter!("cf_mysql_operations_recovered_total", "Operations of a dead broker that this one finished or undid.");
     describe_gauge!("cf_mysql_orphans", "What `reconcile` would report, by kind.");
-    describe_counter!("cf_mysql_audit_entries_lost_total", "Entries of the audit trail that found no room while the database was away.");
+    describe_counter!("cf_mysql_audit_entries_lost_total", "Entries of the audit trail that found no room, or that the database refused.");
     describe_counter!("cf_mysql_enforcer_passes_total", "Passes of the quota enforcer.");
     describe_histogram!("cf_mysql_enforcer_pass_seconds", "Time of one pass.");
     describe_gauge!("cf_mysql_enforcer_leader", "1 where this process leads.");

@@ -42,12 +42,16 @@ async fn gather(receive: &mut mpsc::Receiver<Entry>, entries: &mut Vec<Entry>) {
     }
 }
 
+fn lose(why: &dyn std::fmt::Display) {
+    metrics::counter!("cf_mysql_audit_entries_lost_total").increment(1);
+    tracing::error!(%why, "an entry of the audit trail was lost; the log has it");
+}
+
 impl Broker {
     /// Adds an entry; never waits.
     pub fn audit(&self, entry: Entry) {
         if self.audit.send.try_send(entry).is_err() {
-            metrics::counter!("cf_mysql_audit_entries_lost_total").increment(1);
-            tracing::error!("the audit trail cannot be written, and an entry was lost; the log has it");
+            lose(&"too many wait for the database");
         }
     }
 
@@ -78,11 +82,21 @@ impl Broker {
         }
     }
 
+    /// Writes all entries, but for those that the table will never take: they would hold up all others for ever.
     async fn write(&self, entries: &mut Vec<Entry>) -> Result<()> {
-        for part in entries.chunks(AT_ONCE) {
-            audit_trail::append(&self.mysql, part).await?;
+        let mut at_once = AT_ONCE;
+        while !entries.is_empty() {
+            let part = entries.len().min(at_once);
+            match audit_trail::append(&self.mysql, &entries[..part]).await {
+                Err(error) if error.is_of_the_data() && part > 1 => {
+                    at_once = 1;
+                    continue;
+                }
+                Err(error) if error.is_of_the_data() => lose(&error),
+                written => written?,
+            }
+            entries.drain(..part);
         }
-        entries.clear();
         Ok(())
     }
 

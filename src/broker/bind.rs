@@ -173,7 +173,7 @@ impl Broker {
         };
         failpoint!("B0");
         if progress.is_given_up() {
-            return Err(OsbError::TakesTooLong);
+            return Err(OsbError::GivenUp);
         }
         let row = match bindings::begin(&self.mysql, instance, request, &new, lifetime, &op, lease).await? {
             BindStart::Begun(row) => row,
@@ -193,7 +193,7 @@ impl Broker {
             }
             failpoint!("B3");
             if progress.is_given_up() {
-                return Err(OsbError::TakesTooLong);
+                return Err(OsbError::GivenUp);
             }
             Ok(bindings::mark_ready(&self.mysql, row, &op).await?)
         };

@@ -15,9 +15,16 @@ use crate::mysql::{self, server};
 /// How long figures of the server and of the disk are good for: they change by an operator's hand, or slowly.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// The last figures read, and when.
+/// The last figures read, and when. Held by whoever reads them, so that many requests at once are one look.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Option<(Instant, Figures)>>);
+pub(super) struct Cache(Mutex<Looks>);
+
+#[derive(Default)]
+struct Looks {
+    last: Option<(Instant, Figures)>,
+    /// When the last look in vain ended, and why it was one.
+    in_vain: Option<(Instant, mysql::Error)>,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Figures {
@@ -38,18 +45,32 @@ const KEPT_FREE: u64 = 50 * crate::domain::MB;
 
 impl Broker {
     pub(super) async fn figures(&self) -> Result<Figures> {
-        let mut cache = self.figures.0.lock().await;
-        if let Some((at, figures)) = cache.as_ref()
+        let asked = Instant::now();
+        let mut looks = self.figures.0.lock().await;
+        if let Some((at, figures)) = looks.last.as_ref()
             && at.elapsed() < FRESH
         {
             return Ok(figures.clone());
         }
-        let server = self.mysql.info().await?;
-        let figures_of_server = server::figures(&self.mysql).await?;
+        // somebody has just looked: a queue of looks at a server that hangs would hold up every request
+        if let Some((ended, error)) = looks.in_vain.as_ref()
+            && *ended >= asked
+        {
+            return Err(error.clone().into());
+        }
+        let looked = async { Ok((self.mysql.info().await?, server::figures(&self.mysql).await?)) };
+        let (server, figures_of_server) = match looked.await {
+            Ok(found) => found,
+            Err(error) => {
+                let error: mysql::Error = error;
+                looks.in_vain = Some((Instant::now(), error.clone()));
+                return Err(error.into());
+            }
+        };
         let real_disk = real_disk(&server);
         let rules = self.settings().capacity.rules();
         let capacity = Capacity::new(&rules, &figures_of_server, real_disk.map(|disk| disk.total));
-        if capacity.disk < rules.persistent_disk && cache.as_ref().is_none_or(|(_, before)| before.capacity.disk != capacity.disk) {
+        if capacity.disk < rules.persistent_disk && looks.last.as_ref().is_none_or(|(_, before)| before.capacity.disk != capacity.disk) {
             tracing::warn!(
                 configured_mb = to_mb(rules.persistent_disk),
                 real_mb = to_mb(capacity.disk),
@@ -57,7 +78,7 @@ impl Broker {
             );
         }
         let figures = Figures { capacity, real_disk };
-        *cache = Some((Instant::now(), figures.clone()));
+        looks.last = Some((Instant::now(), figures.clone()));
         Ok(figures)
     }
 

@@ -55,6 +55,9 @@ pub enum OsbError {
     /// The work goes on, and the platform cannot wait longer.
     #[error("The operation takes longer than a request may. It goes on; please try again later.")]
     TakesTooLong,
+    /// The work is undone, because the platform cannot wait longer.
+    #[error("The operation takes longer than a request may, and is undone. Please try again later.")]
+    GivenUp,
     /// As [`OsbError::TakesTooLong`], of a deletion so large that it will take longer again (OSB row SY-3).
     #[error(
         "Deleting a database of this size takes longer than a request may. It goes on; send accepts_incomplete=true to hear how it ends."
@@ -97,7 +100,7 @@ impl OsbError {
             | Self::UpdateNotSupported(_) => 422,
             Self::InsufficientCapacity => 507,
             Self::Overloaded => 429,
-            Self::Unavailable(_) | Self::TakesTooLong => 503,
+            Self::Unavailable(_) | Self::TakesTooLong | Self::GivenUp => 503,
             Self::Internal(_) => 500,
         }
     }
@@ -118,6 +121,7 @@ impl OsbError {
             | Self::Conflict(_)
             | Self::Unavailable(_)
             | Self::TakesTooLong
+            | Self::GivenUp
             | Self::Overloaded
             | Self::Internal(_) => None,
         }
@@ -126,7 +130,7 @@ impl OsbError {
     /// Seconds after which to try again.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Unavailable(_) | Self::TakesTooLong => Some(5),
+            Self::Unavailable(_) | Self::TakesTooLong | Self::GivenUp => Some(5),
             Self::Overloaded => Some(2),
             _ => None,
         }

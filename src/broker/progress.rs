@@ -71,10 +71,12 @@ impl Progress {
         self.0.large.store(instance.is_large(), Ordering::Relaxed);
     }
 
-    /// What the platform hears of an error: of a large deletion that outlasts its request, that it should not have waited for it.
+    /// What the platform hears of a deletion that failed. One that outlasts its request goes on, because it has no way back; of a large one,
+    /// that the platform should not have waited for it.
     pub fn explain(&self, error: OsbError) -> OsbError {
         match error {
-            OsbError::TakesTooLong if !self.accepts_incomplete() && self.0.large.load(Ordering::Relaxed) => OsbError::AsyncRequired,
+            OsbError::GivenUp if !self.accepts_incomplete() && self.0.large.load(Ordering::Relaxed) => OsbError::AsyncRequired,
+            OsbError::GivenUp => OsbError::TakesTooLong,
             error => error,
         }
     }
@@ -92,9 +94,9 @@ mod tests {
     #[test]
     fn a_large_deletion_that_outlasts_its_request_should_not_be_waited_for() {
         let progress = Progress::new(false);
-        assert!(matches!(progress.explain(OsbError::TakesTooLong), OsbError::TakesTooLong));
+        assert!(matches!(progress.explain(OsbError::GivenUp), OsbError::TakesTooLong));
         progress.0.large.store(true, Ordering::Relaxed);
-        assert!(matches!(progress.explain(OsbError::TakesTooLong), OsbError::AsyncRequired));
+        assert!(matches!(progress.explain(OsbError::GivenUp), OsbError::AsyncRequired));
         assert!(matches!(progress.explain(OsbError::Concurrency), OsbError::Concurrency));
     }
 }

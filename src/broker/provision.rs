@@ -105,7 +105,7 @@ impl Broker {
         let sellable_bytes = figures.capacity.sellable_bytes();
         failpoint!("P0");
         if progress.is_given_up() {
-            return Err(OsbError::TakesTooLong);
+            return Err(OsbError::GivenUp);
         }
         let reservation = instances::reserve(
             &self.mysql,
@@ -127,7 +127,7 @@ impl Broker {
         let work = databases::create(&self.mysql, &database, &charset, collation.as_deref());
         let outcome = match while_renewing(&self.mysql, Subject::Instance(row), &op, lease, work).await {
             // the request was answered with an error meanwhile: the platform will not have it
-            Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
+            Ok(()) if progress.is_given_up() => Err(OsbError::GivenUp),
             Ok(()) => {
                 failpoint!("P2");
                 instances::mark_ready(&self.mysql, row, &op).await.map_err(OsbError::from)

@@ -9,7 +9,8 @@ use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::domain::last_operation::Removal;
 use crate::domain::reconcile::{Facts, Finding, Kind, findings, may_drop};
-use crate::mysql::sessions::{self, Targets};
+use crate::mysql::instances::updates::Ended;
+use crate::mysql::sessions;
 use crate::mysql::{accounts, databases, instances, reconcile, retired_accounts, schema};
 
 /// How often a broker counts what is wrong, for the metric.
@@ -51,10 +52,18 @@ impl Broker {
             facts = self.facts().await?;
         }
         let may_drop = may_drop(&facts);
+        let lasting = self.lasting(&facts).await?;
+        let still_abandoned = match apply && lasting.iter().any(is_abandoned) {
+            true => self.sweep_all().await?,
+            false => Vec::new(),
+        };
         let mut found = Vec::new();
-        for finding in findings(&facts) {
+        for finding in lasting {
             let action = match plan(finding.kind, may_drop) {
                 Plan::Leave(why) => why.to_owned(),
+                Plan::Do(what) if apply && still_abandoned.contains(&finding) => {
+                    format!("failed: {what}: it is still there, see the log")
+                }
                 Plan::Do(what) if apply => match self.mend(&finding).await {
                     Ok(()) => format!("done: {what}"),
                     Err(OsbError::Concurrency) => "somebody works on it".to_owned(),
@@ -74,18 +83,41 @@ impl Broker {
         Ok(reconcile::facts(&self.mysql, &self.settings().mysql.username).await?)
     }
 
+    /// What is wrong, and still is when somebody looks again: what happens between two lists of one comparison looks wrong, but only once.
+    async fn lasting(&self, facts: &Facts) -> Result<Vec<Finding>> {
+        let mut found = findings(facts);
+        if !found.is_empty() {
+            let again = findings(&self.facts().await?);
+            found.retain(|finding| again.contains(finding));
+        }
+        Ok(found)
+    }
+
+    /// Finishes or undoes what was abandoned; hands back what still is. One sweep takes only so many.
+    async fn sweep_all(&self) -> Result<Vec<Finding>> {
+        let mut before = usize::MAX;
+        loop {
+            self.sweep().await?;
+            let mut left = findings(&self.facts().await?);
+            left.retain(is_abandoned);
+            if left.is_empty() || left.len() >= before {
+                return Ok(left);
+            }
+            before = left.len();
+        }
+    }
+
     async fn mend(&self, finding: &Finding) -> Result<()> {
         match finding.kind {
             Kind::Counter => {
                 schema::settle_counter(&self.mysql, self.settings().capacity.rules().per_instance).await?;
                 Ok(())
             }
-            // whatever this one is about: the sweep does them all
-            Kind::AbandonedOperation => self.sweep().await,
             Kind::MissingDatabase => self.restore_database(&finding.name).await,
             Kind::OldGeneration | Kind::OrphanDatabase => self.bury_database(&finding.name).await,
             Kind::OrphanAccount => self.bury_account(&finding.name).await,
-            Kind::MissingAccount | Kind::OtherInstallation => Ok(()),
+            // what was abandoned has been swept
+            Kind::AbandonedOperation | Kind::MissingAccount | Kind::OtherInstallation => Ok(()),
         }
     }
 
@@ -98,7 +130,7 @@ impl Broker {
         }
         let (charset, collation) = self.charset(&instance.parameters).await?;
         databases::create(&self.mysql, &instance.database, &charset, collation.as_deref()).await?;
-        self.undo_update(&instance, &op).await
+        self.undo_update(&instance, &op, Ended::Repaired).await
     }
 
     async fn bury_database(&self, database: &str) -> Result<()> {
@@ -120,7 +152,7 @@ impl Broker {
                 return Err(OsbError::Concurrency);
             }
             accounts::lock(&self.mysql, &account).await?;
-            sessions::kill(&self.mysql, &Targets::from([(account.user.clone(), None)])).await?;
+            sessions::end(&self.mysql, &account.user).await?;
             accounts::drop(&self.mysql, &account).await?;
             retired_accounts::forget(&self.mysql, &account).await?;
         }
@@ -149,7 +181,7 @@ impl Broker {
     }
 
     async fn count(&self) -> Result<Vec<(Kind, u32)>> {
-        let found = findings(&self.facts().await?);
+        let found = self.lasting(&self.facts().await?).await?;
         let counts = Kind::ALL.map(|kind| {
             let count = u32::try_from(found.iter().filter(|finding| finding.kind == kind).count()).unwrap_or(u32::MAX);
             if count > 0 {
@@ -159,6 +191,10 @@ impl Broker {
         });
         Ok(counts.into())
     }
+}
+
+fn is_abandoned(finding: &Finding) -> bool {
+    finding.kind == Kind::AbandonedOperation
 }
 
 fn is_busy(facts: &Facts) -> bool {

@@ -11,7 +11,8 @@ use crate::domain::binding::Binding;
 use crate::domain::ids::InstanceId;
 use crate::domain::instance::{Instance, InstanceState, OpId};
 use crate::domain::last_operation::{Kind, Outcome, Removal};
-use crate::mysql::{bindings, instances, last_operations};
+use crate::mysql::instances::updates::Ended;
+use crate::mysql::{bindings, instances};
 
 /// How often a broker looks for abandoned work, at least; with a short lease, twice in each.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -41,8 +42,7 @@ impl Broker {
         tracing::info!(instance = %instance.id, state = instance.state.as_str(), "finishing or undoing what another broker began");
         match to {
             InstanceState::Updating => {
-                self.undo_update(instance, &op).await?;
-                last_operations::record(&self.mysql, &instance.id, &interrupted(Kind::Update)).await?;
+                self.undo_update(instance, &op, Ended::Undone(&interrupted(Kind::Update))).await?;
             }
             _ if instance.state == InstanceState::Creating => {
                 self.remove(instance, &op, &Removal::Undone(interrupted(Kind::Provision))).await?;
@@ -60,7 +60,7 @@ impl Broker {
             let Some(now) = instances::find(&self.mysql, id).await?.filter(|now| now.state == InstanceState::Ready) else { return Ok(()) };
             let (op, lease) = (OpId::new(), self.settings().server.lease());
             match instances::claim(&self.mysql, &now, InstanceState::Updating, &op, lease).await? {
-                true => self.undo_update(&now, &op).await,
+                true => self.undo_update(&now, &op, Ended::Repaired).await,
                 false => Ok(()),
             }
         };

@@ -14,9 +14,9 @@ use crate::domain::parameters::{Parameters, ParametersOf};
 use crate::domain::{MB, to_mb};
 use crate::failpoint::failpoint;
 use crate::mysql::bindings::adopted;
-use crate::mysql::instances::updates::{self, Change, UpdateStart};
+use crate::mysql::instances::updates::{self, Change, Ended, UpdateStart};
 use crate::mysql::operations::{Subject, while_renewing};
-use crate::mysql::{accounts, bindings, instances, last_operations, usage};
+use crate::mysql::{accounts, bindings, instances, usage};
 
 /// What a platform asks for with a PATCH, after parsing.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,7 +138,7 @@ impl Broker {
             return Ok(UpdateStart::Full);
         }
         if progress.is_given_up() {
-            return Err(OsbError::TakesTooLong);
+            return Err(OsbError::GivenUp);
         }
         let (op, lease) = (OpId::new(), settings.server.lease());
         let start = updates::begin(&self.mysql, instance, &change, figures.capacity.sellable_bytes(), &op, lease).await?;
@@ -150,10 +150,10 @@ impl Broker {
         let work = self.limit_accounts(instance, plan.max_user_connections);
         let outcome = match while_renewing(&self.mysql, Subject::Instance(instance.row), &op, lease, work).await {
             // the request was answered with an error meanwhile: everything must be as before
-            Ok(()) if progress.is_given_up() => Err(OsbError::TakesTooLong),
+            Ok(()) if progress.is_given_up() => Err(OsbError::GivenUp),
             Ok(()) => {
                 failpoint!("C2");
-                updates::end(&self.mysql, instance.row, &op, &change).await.map_err(OsbError::from)
+                updates::end(&self.mysql, instance, &op, &change, Ended::Done).await.map_err(OsbError::from)
             }
             Err(error) => Err(error),
         };
@@ -162,11 +162,8 @@ impl Broker {
             Ok(true) => Ok(UpdateStart::Begun),
             Ok(false) => Err(self.after_a_lost_update(&instance.id).await),
             Err(error) => {
-                let undone = async {
-                    self.undo_update(instance, &op).await?;
-                    Ok::<_, OsbError>(last_operations::record(&self.mysql, &instance.id, &failed(Kind::Update, &error)).await?)
-                };
-                if let Err(error) = undone.await {
+                let failed = failed(Kind::Update, &error);
+                if let Err(error) = self.undo_update(instance, &op, Ended::Undone(&failed)).await {
                     tracing::warn!(instance = %instance.id, %error, "a failed update was not undone yet");
                 }
                 Err(error)
@@ -197,7 +194,7 @@ impl Broker {
 
     /// Puts everything back to what the row's plan says. `op` is held by the caller; `instance` is as it was, or is as an
     /// abandoned update left it: its plan is the old one either way, until the last step of an update.
-    pub(super) async fn undo_update(&self, instance: &Instance, op: &OpId) -> Result<()> {
+    pub(super) async fn undo_update(&self, instance: &Instance, op: &OpId, ended: Ended<'_>) -> Result<()> {
         let settings = self.settings();
         let plan = instance.plan_id.as_deref().and_then(|id| settings.catalog.plan(id));
         self.limit_accounts(instance, plan.and_then(|plan| plan.max_user_connections)).await?;
@@ -209,6 +206,6 @@ impl Broker {
             maintenance_version: instance.maintenance_version.clone(),
             context: None,
         };
-        if updates::end(&self.mysql, instance.row, op, &before).await? { Ok(()) } else { Err(OsbError::Concurrency) }
+        if updates::end(&self.mysql, instance, op, &before, ended).await? { Ok(()) } else { Err(OsbError::Concurrency) }
     }
 }

@@ -7,7 +7,7 @@ use super::MB;
 pub struct ServerFigures {
     /// MariaDB (or MySQL).
     pub mariadb: bool,
-    /// Redo log in bytes (`innodb_log_file_size` x files on MariaDB, `innodb_redo_log_capacity` on MySQL).
+    /// Redo log in bytes (`innodb_log_file_size` x files on MariaDB, `Innodb_redo_log_capacity_resized` on MySQL).
     pub redo_bytes: u64,
     /// The binary log is on.
     pub log_bin: bool,

@@ -126,15 +126,7 @@ impl Enforcer {
         Ok(used)
     }
 
-    fn remember(
-        &mut self,
-        database: &str,
-        used: Used,
-        sizes: &DatabaseSizes,
-        started: Instant,
-        changed_at: Instant,
-        rest: Option<Looked>,
-    ) {
+    fn remember(&mut self, database: &str, used: Used, sizes: &DatabaseSizes, started: Instant, changed_at: Instant, rest: Option<Looked>) {
         let is_doubtful = rest.is_some() || used.usage.hidden_for > Duration::ZERO || sizes.tables.iter().any(TableSize::must_be_read);
         let signature = self.measurements.signature(database, &sizes.tables);
         let look = Look { at: Instant::now(), took: started.elapsed(), signature, changed_at, used, is_doubtful, rest };

@@ -1,8 +1,10 @@
 //! Basic authentication (OSB rows AU-1 to AU-6): any configured pair; hashes compared in constant time, all of them, so that
 //! an answer takes as long for a wrong user as for a wrong password.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,9 @@ use crate::settings::Credential;
 #[derive(Debug, Clone)]
 pub(super) struct Platform(pub(super) Option<String>);
 
+/// Put into a request, it learns which platform asks, and outlives it.
+pub(super) type Asking = Rc<OnceCell<Platform>>;
+
 /// Lets through who knows a pair of credentials.
 pub(super) async fn authenticate(
     api: web::Data<Api>,
@@ -32,7 +37,10 @@ pub(super) async fn authenticate(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     match platform(&api.broker.settings().server.credentials, request.request()) {
         Some(platform) => {
-            request.extensions_mut().insert(platform);
+            if let Some(asking) = request.extensions().get::<Asking>() {
+                // nobody asks twice
+                let _ = asking.set(platform);
+            }
             Ok(next.call(request).await?.map_into_left_body())
         }
         None => {

@@ -88,8 +88,9 @@ impl Application {
             App::new()
                 .app_data(data.clone())
                 .configure(routes)
-                .wrap(NormalizePath::new(TrailingSlash::MergeOnly))
                 .wrap(from_fn(observe::observe))
+                // the last one is the first to see a request: what is observed is what is routed
+                .wrap(NormalizePath::new(TrailingSlash::MergeOnly))
         })
         .workers(2)
         .shutdown_timeout(DRAIN.as_secs())

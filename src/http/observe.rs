@@ -16,13 +16,15 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::Api;
-use super::auth::Platform;
+use super::auth::Asking;
 use super::error::{self, Failure};
 use super::paths;
 use crate::broker::AuditEntry;
 
 const IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
 const PLATFORM_REQUEST: &str = "X-Vcap-Request-Id";
+/// What the audit trail has for the status of an answer that nobody waited for.
+const UNANSWERED: u16 = 499;
 /// The longest identity that is echoed and logged.
 const MAX_IDENTITY: usize = 256;
 
@@ -38,15 +40,41 @@ pub(super) async fn observe(
     let platform_request = visible(request.headers(), PLATFORM_REQUEST).unwrap_or_default();
     let originating = super::identity::read(request.headers());
     let method = request.method().clone();
-    let (instance, binding) = paths::ids(request.uri().path());
-    let (instance, binding) = (instance.map(|id| id.to_string()).unwrap_or_default(), binding.map(|id| id.to_string()).unwrap_or_default());
+    let route = request.match_pattern().unwrap_or_else(|| "unknown".to_owned());
+    let (instance, binding) = paths::ids(&route, request.uri().path());
     let span = tracing::info_span!("request", request_identity = identity);
+    let asking = Asking::default();
+    request.extensions_mut().insert(asking.clone());
+    let mut audited = changing_verb(&method, &route).map(|verb| Audited {
+        api: api.clone(),
+        asking: asking.clone(),
+        span: span.clone(),
+        entry: AuditEntry {
+            verb: verb.to_owned(),
+            instance: instance.clone(),
+            binding: binding.clone(),
+            status: UNANSWERED,
+            outcome: "unanswered".to_owned(),
+            identity: originating.json,
+            request_identity: identity.clone(),
+            ..AuditEntry::default()
+        },
+    });
+    let mut answered = |status: StatusCode, outcome: &str| {
+        if let Some(mut audited) = audited.take() {
+            (audited.entry.status, audited.entry.outcome) = (status.as_u16(), outcome.to_owned());
+        }
+    };
 
     let result = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = match result {
         Ok(Ok(response)) => response.map_into_boxed_body(),
-        Ok(Err(error)) => return Err(error),
+        Ok(Err(error)) => {
+            answered(error.as_response_error().status_code(), "refused");
+            return Err(error);
+        }
         Err(_) => {
+            answered(StatusCode::INTERNAL_SERVER_ERROR, "refused");
             tracing::error!(parent: &span, "a request handler panicked");
             return Err(actix_web::error::InternalError::from_response("panic", with_identity(panicked(&identity), sent.as_deref())).into());
         }
@@ -59,8 +87,7 @@ pub(super) async fn observe(
     }
 
     let status = response.status().as_u16();
-    let route = response.request().match_pattern().unwrap_or_else(|| "unknown".to_owned());
-    let platform = response.request().extensions().get::<Platform>().and_then(|platform| platform.0.clone()).unwrap_or_default();
+    let platform = asking.get().and_then(|platform| platform.0.clone()).unwrap_or_default();
     let failure = response.response().error().and_then(|error| error.as_error::<Failure>());
     let outcome = failure.map_or(if status < 400 { "ok" } else { "refused" }, |failure| failure.error().code().unwrap_or("refused"));
     let cause = failure.and_then(|failure| std::error::Error::source(failure.error())).map(ToString::to_string).unwrap_or_default();
@@ -75,22 +102,7 @@ pub(super) async fn observe(
             )
         };
     }
-    if let Some(verb) = changing_verb(&method, &binding)
-        && route.starts_with("/v2/")
-        && response.request().extensions().get::<Platform>().is_some()
-    {
-        api.broker.audit(AuditEntry {
-            at: String::new(),
-            verb: verb.to_owned(),
-            instance: instance.clone(),
-            binding: binding.clone(),
-            status,
-            outcome: outcome.to_owned(),
-            platform: platform.clone(),
-            identity: originating.json,
-            request_identity: identity,
-        });
-    }
+    answered(response.status(), outcome);
     match status {
         500.. if status != 507 => line!(error),
         _ if !route.starts_with("/v2") => line!(debug),
@@ -103,14 +115,39 @@ pub(super) async fn observe(
 }
 
 /// What the audit trail calls a request that changes something.
-fn changing_verb(method: &Method, binding: &str) -> Option<&'static str> {
-    match (method.as_str(), binding.is_empty()) {
-        ("PUT", true) => Some("provision"),
-        ("PATCH", true) => Some("update"),
-        ("DELETE", true) => Some("deprovision"),
-        ("PUT", false) => Some("bind"),
-        ("DELETE", false) => Some("unbind"),
+fn changing_verb(method: &Method, route: &str) -> Option<&'static str> {
+    const INSTANCE: &str = "/v2/service_instances/{instance_id}";
+    const BINDING: &str = "/v2/service_instances/{instance_id}/service_bindings/{binding_id}";
+    match (method.as_str(), route) {
+        ("PUT", INSTANCE) => Some("provision"),
+        ("PATCH", INSTANCE) => Some("update"),
+        ("DELETE", INSTANCE) => Some("deprovision"),
+        ("PUT", BINDING) => Some("bind"),
+        ("DELETE", BINDING) => Some("unbind"),
         _ => None,
+    }
+}
+
+/// The entry of a request in the audit trail, written when this is dropped: with the answer, or, when the client resets its connection,
+/// with the future that would have answered it. What was begun goes on then.
+struct Audited {
+    api: web::Data<Api>,
+    asking: Asking,
+    span: tracing::Span,
+    entry: AuditEntry,
+}
+
+impl Drop for Audited {
+    fn drop(&mut self) {
+        // nobody without the broker's credentials changes anything
+        let Some(platform) = self.asking.get() else { return };
+        let mut entry = std::mem::take(&mut self.entry);
+        entry.platform = platform.0.clone().unwrap_or_default();
+        if entry.status == UNANSWERED {
+            let AuditEntry { verb, instance, binding, platform, .. } = &entry;
+            tracing::info!(parent: &self.span, verb, instance, binding, platform, "the client went away before it was answered");
+        }
+        self.api.broker.audit(entry);
     }
 }
 

@@ -41,14 +41,11 @@ impl FromRequest for BindingPath {
     }
 }
 
-/// What the log says about a request: the ids as far as they are ids.
-pub(super) fn ids(path: &str) -> (Option<InstanceId>, Option<BindingId>) {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match segments.as_slice() {
-        ["v2", "service_instances", instance, "service_bindings", binding, ..] => {
-            (InstanceId::parse(instance).ok(), BindingId::parse(binding).ok())
-        }
-        ["v2", "service_instances", instance, ..] => (InstanceId::parse(instance).ok(), None),
-        _ => (None, None),
-    }
+/// The ids in a path of this route, as far as they are ids; empty otherwise.
+pub(super) fn ids(route: &str, path: &str) -> (String, String) {
+    let segment = |name, index: usize| if route.contains(name) { path.split('/').nth(index + 1).unwrap_or_default() } else { "" };
+    (
+        InstanceId::parse(segment("{instance_id}", 2)).map(|id| id.to_string()).unwrap_or_default(),
+        BindingId::parse(segment("{binding_id}", 4)).map(|id| id.to_string()).unwrap_or_default(),
+    )
 }

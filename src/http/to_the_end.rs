@@ -46,7 +46,7 @@ impl ToTheEnd {
     /// As [`ToTheEnd::run`]; work that takes too long learns that it is not wanted any more, and undoes itself.
     ///
     /// # Errors
-    /// As [`ToTheEnd::run`].
+    /// As [`ToTheEnd::run`], but [`OsbError::GivenUp`] of what takes too long.
     pub(super) fn run_or_give_up<T: Send + 'static>(
         &self,
         work: impl Future<Output = Answer<T>> + Send + 'static,
@@ -56,7 +56,8 @@ impl ToTheEnd {
     }
 
     /// Runs `work`; when the platform accepts that, waits only `wait` after everything that can be refused has been checked,
-    /// and none is the answer while the work goes on.
+    /// and none is the answer while the work goes on. When that takes longer than an answer may, none is the answer too if the work is
+    /// recorded by then.
     ///
     /// # Errors
     /// As [`ToTheEnd::run_or_give_up`].
@@ -74,11 +75,13 @@ impl ToTheEnd {
     }
 
     async fn wait_or_give_up<T: Send + 'static>(&self, work: Work<T>, progress: &Progress) -> Answer<T> {
-        let answer = self.wait_for(work).await;
-        if matches!(answer, Err(OsbError::TakesTooLong)) {
-            progress.give_up();
+        match self.wait_for(work).await {
+            Err(OsbError::TakesTooLong) => {
+                progress.give_up();
+                Err(OsbError::GivenUp)
+            }
+            answer => answer,
         }
-        answer
     }
 
     async fn wait_or_leave<T: Send + 'static>(&self, work: Work<T>, progress: &Progress, wait: Duration) -> Answer<Option<T>> {
@@ -96,9 +99,12 @@ impl ToTheEnd {
             () = progress.begun(), if wait.is_zero() => Ok(None),
             done = &mut task => joined(done).map(Some),
             () = enough, if !wait.is_zero() => Ok(None),
-            () = tokio::time::sleep(ANSWER_WITHIN) => {
-                progress.give_up();
-                Err(OsbError::TakesTooLong)
+            () = tokio::time::sleep(ANSWER_WITHIN) => match progress.row() {
+                Some(_) => Ok(None),
+                None => {
+                    progress.give_up();
+                    Err(OsbError::GivenUp)
+                }
             }
         }
     }
@@ -137,7 +143,26 @@ mod tests {
     async fn a_platform_is_answered_before_it_gives_up_and_the_work_learns_of_it() {
         let (ends, progress) = (ToTheEnd::new(8), Progress::new(false));
         let answer = ends.run_or_give_up(std::future::pending::<Answer<()>>(), &progress).await;
-        assert!(matches!(answer, Err(OsbError::TakesTooLong)) && progress.is_given_up());
+        assert!(matches!(answer, Err(OsbError::GivenUp)) && progress.is_given_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_recorded_when_an_answer_is_due_goes_on_behind_a_202() {
+        let (ends, progress) = (ToTheEnd::new(8), Progress::new(true));
+        let begins_late = {
+            let progress = progress.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(40)).await;
+                progress.begin(1);
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok(())
+            }
+        };
+        let answer = ends.run_or_leave(begins_late, &progress, Duration::from_secs(30)).await;
+        assert!(matches!(answer, Ok(None)) && !progress.is_given_up());
+        let (ends, progress) = (ToTheEnd::new(8), Progress::new(true));
+        let answer = ends.run_or_leave(std::future::pending::<Answer<()>>(), &progress, Duration::from_secs(30)).await;
+        assert!(matches!(answer, Err(OsbError::GivenUp)) && progress.is_given_up(), "what is not recorded is given up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use sqlx::QueryBuilder;
 use super::{Error, Mysql, Result};
 
 /// One change, or one that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
 pub struct Entry {
     /// When, RFC 3339 in UTC; set by the database.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -16,9 +16,9 @@ pub struct Entry {
     pub instance: String,
     /// The binding's id; empty for instances.
     pub binding: String,
-    /// HTTP status of the answer.
+    /// HTTP status of the answer; 499 where the client went away before it.
     pub status: u16,
-    /// `ok`, `refused`, or the error code.
+    /// `ok`, `refused`, or the error code; `unanswered` where the client went away.
     pub outcome: String,
     /// The tag of the platform's credentials.
     pub platform: String,

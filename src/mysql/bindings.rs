@@ -199,7 +199,7 @@ pub enum BindStart {
     Begun(i64),
     /// The id has a row already: read it.
     Exists,
-    /// The instance is not ready (any more).
+    /// The instance is not ready (any more), or has another plan, with other limits, than when it was read.
     NoInstance,
     /// A DELETE of this id, or of the instance, has been answered since the request began.
     Deleted,
@@ -263,8 +263,9 @@ pub async fn begin(
             if request.read_only() {
                 read_only_users::remember(&mut transaction, &new.account).await?;
             }
-            let noted = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready'")
+            let noted = sqlx::query("UPDATE service_instances SET revision = revision + 1 WHERE id = ? AND state = 'ready' AND plan_guid <=> ?")
                 .bind(instance.row)
+                .bind(&instance.plan_id)
                 .execute(&mut *transaction)
                 .await
                 .map_err(Error::doing("a note on an instance"))?;
@@ -286,14 +287,13 @@ pub async fn begin(
 pub async fn is_being_made(mysql: &Mysql, account: &Account) -> Result<bool> {
     mysql
         .repeat("look for a binding that is being made", |mut connection| async move {
-            let found: i64 = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM service_bindings WHERE username = ? AND host = ? AND state = 'creating')",
-            )
-            .bind(&account.user)
-            .bind(&account.host)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(Error::doing("a look at a binding"))?;
+            let found: i64 =
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM service_bindings WHERE username = ? AND host = ? AND state = 'creating')")
+                    .bind(&account.user)
+                    .bind(&account.host)
+                    .fetch_one(&mut *connection)
+                    .await
+                    .map_err(Error::doing("a look at a binding"))?;
             Ok(found != 0)
         })
         .await

@@ -46,11 +46,12 @@ impl Dialect {
         }
     }
 
-    /// The size of the redo log in bytes.
+    /// A name, and the size of the redo log in bytes. Where only `innodb_log_file_size` and `innodb_log_files_in_group` are set, MySQL 8 goes
+    /// by their product and its variable `innodb_redo_log_capacity` keeps saying 100 MB: the status says what is.
     pub fn redo_query(self) -> &'static str {
         match self {
-            Self::MariaDb => "SELECT CAST(@@innodb_log_file_size AS UNSIGNED)",
-            Self::MySql => "SELECT CAST(@@innodb_redo_log_capacity AS UNSIGNED)",
+            Self::MariaDb => "SHOW GLOBAL VARIABLES LIKE 'innodb_log_file_size'",
+            Self::MySql => "SHOW GLOBAL STATUS LIKE 'Innodb_redo_log_capacity_resized'",
         }
     }
 

@@ -176,12 +176,16 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::ConnectionLost(_) => true,
-            Self::Server { code, .. } => matches!(
-                *code,
-                code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN | code::QUERY_INTERRUPTED | code::DISK_FULL | code::TABLE_FULL
-            ),
+            Self::Server { code, .. } => {
+                matches!(*code, code::NO_SUCH_TABLE | code::UNKNOWN_COLUMN | code::QUERY_INTERRUPTED | code::DISK_FULL | code::TABLE_FULL)
+            }
             Self::Data(_) => false,
         }
+    }
+
+    /// Whether the server refuses the values themselves (SQLSTATE class 22, "data exception"): it will never take them.
+    pub fn is_of_the_data(&self) -> bool {
+        matches!(self, Self::Server { sqlstate, .. } if sqlstate.starts_with("22"))
     }
 
     /// Whether a GRANT found no account: somebody else has swept it.

@@ -35,15 +35,7 @@ pub async fn find(mysql: &Mysql, instance: &InstanceId, binding: Option<&Binding
         .await
 }
 
-/// Remembers an outcome.
-///
-/// # Errors
-/// Whatever keeps the database from answering.
-pub async fn record(mysql: &Mysql, instance: &InstanceId, outcome: &Outcome) -> Result<()> {
-    mysql.repeat("remember an outcome", |mut connection| async move { note(&mut connection, instance, None, outcome).await }).await
-}
-
-/// As [`record`], in the transaction of the last step.
+/// Remembers an outcome, in the transaction of the last step.
 pub(super) async fn note(
     connection: &mut MySqlConnection,
     instance: &InstanceId,
@@ -67,14 +59,12 @@ pub(super) async fn note(
 }
 
 /// Forgets the outcome of an earlier update, in the transaction that ends a new one.
-pub(super) async fn forget(connection: &mut MySqlConnection, instance_row: i64) -> Result<()> {
-    sqlx::query(
-        "DELETE FROM last_operations WHERE binding_guid = '' AND instance_guid = (SELECT guid FROM service_instances WHERE id = ?)",
-    )
-    .bind(instance_row)
-    .execute(connection)
-    .await
-    .map_err(Error::doing("a note on an outcome"))?;
+pub(super) async fn forget(connection: &mut MySqlConnection, instance: &InstanceId) -> Result<()> {
+    sqlx::query("DELETE FROM last_operations WHERE binding_guid = '' AND instance_guid = ?")
+        .bind(instance.as_str())
+        .execute(connection)
+        .await
+        .map_err(Error::doing("a note on an outcome"))?;
     Ok(())
 }
 

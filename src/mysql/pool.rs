@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult};
 use sqlx::mysql::MySqlConnectOptions;
@@ -15,6 +15,9 @@ use super::{Error, Result};
 
 /// A connection that was not used for so long is asked whether it lives: the server or a firewall may have ended it, or the server hangs.
 const IN_DAILY_USE: Duration = Duration::from_secs(1);
+/// How long its answer may take: where a firewall dropped the flow without a word none comes, and whoever waits for a connection shall have
+/// time left for another one.
+const PING: Duration = Duration::from_secs(1);
 /// A connection that was not used for so long is closed.
 const IDLE: Duration = Duration::from_secs(5 * 60);
 /// A connection that is older is closed after its use, so that a changed password or limit comes into force.
@@ -30,6 +33,8 @@ pub(super) struct Pool(managed::Pool<Connector>);
 /// Makes connections, and looks at one before it is used again.
 struct Connector {
     options: MySqlConnectOptions,
+    /// When a connection was last found silent: those that were idle then are not asked one after the other, it would take a second each.
+    silent: Mutex<Option<Instant>>,
 }
 
 impl managed::Manager for Connector {
@@ -54,7 +59,18 @@ impl managed::Manager for Connector {
     async fn recycle(&self, session: &mut Option<MySqlConnection>, metrics: &Metrics) -> RecycleResult<Error> {
         match session {
             Some(_) if metrics.last_used() < IN_DAILY_USE => Ok(()),
-            Some(session) => session.ping().await.map_err(|error| RecycleError::Backend(Error::doing("a connection")(error))),
+            Some(session) => {
+                if self.silent.lock().await.is_some_and(|silent| silent.elapsed() < metrics.last_used()) {
+                    return Err(RecycleError::message("another one did not answer"));
+                }
+                match tokio::time::timeout(PING, session.ping()).await {
+                    Ok(answer) => answer.map_err(|error| RecycleError::Backend(Error::doing("a connection")(error))),
+                    Err(_) => {
+                        *self.silent.lock().await = Some(Instant::now());
+                        Err(RecycleError::message("it does not answer"))
+                    }
+                }
+            }
             None => Err(RecycleError::message("it was closed")),
         }
     }
@@ -66,7 +82,10 @@ impl Pool {
     pub(super) fn new(options: MySqlConnectOptions, max_connections: u32) -> Self {
         let mut config = PoolConfig::new(usize::try_from(max_connections).unwrap_or(usize::MAX));
         config.queue_mode = QueueMode::Lifo;
-        let pool = managed::Pool::builder(Connector { options }).config(config).build().expect("a pool without time limits");
+        let pool = managed::Pool::builder(Connector { options, silent: Mutex::default() })
+            .config(config)
+            .build()
+            .expect("a pool without time limits");
         let weak = pool.weak();
         tokio::spawn(async move {
             loop {

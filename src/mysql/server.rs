@@ -48,8 +48,8 @@ impl ServerInfo {
             }
             Dialect::MySql => Minimum {
                 version: [8, 0, 30],
-                because: "older ones have no REVOKE IF EXISTS, with which quotas are enforced, and no innodb_redo_log_capacity, which is \
-                          read to know what can be sold",
+                because: "older ones have no REVOKE IF EXISTS, with which quotas are enforced, and no Innodb_redo_log_capacity_resized, \
+                          which is read to know what can be sold",
             },
         };
         let mut numbers = self.version.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -75,8 +75,9 @@ pub(super) async fn check_writable(connection: &mut MySqlConnection) -> Result<(
     let doing = Error::doing("a health check");
     // a node that has lost its cluster accepts connections and SET, and would wait for the cluster on anything else
     let _ = super::raw(connection, "SET SESSION wsrep_sync_wait = 0".to_owned()).await;
-    let read_only: i64 = sqlx::query_scalar("SELECT @@read_only").fetch_one(&mut *connection).await.map_err(&doing)?;
-    if read_only != 0 {
+    // a number, or from MariaDB 12 on a word, of which there are several that forbid writes
+    let read_only: String = sqlx::query_scalar("SELECT CAST(@@read_only AS CHAR)").fetch_one(&mut *connection).await.map_err(&doing)?;
+    if !accepts_writes(&read_only) {
         return Err(Error::Unavailable("the server is read-only".to_owned()));
     }
     let ready: Option<(String, String)> =
@@ -91,6 +92,11 @@ pub(super) async fn check_writable(connection: &mut MySqlConnection) -> Result<(
     }
 }
 
+/// What `@@read_only` says, as text.
+fn accepts_writes(read_only: &str) -> bool {
+    matches!(read_only, "0" | "OFF")
+}
+
 /// The figures that the overhead depends on; read anew each time, because an operator may change them.
 ///
 /// # Errors
@@ -100,7 +106,8 @@ pub async fn figures(mysql: &Mysql) -> Result<ServerFigures> {
     mysql
         .repeat("a look at the server's sizes", |mut connection| async move {
             let doing = Error::doing("a look at the server's sizes");
-            let redo_bytes: u64 = sqlx::query_scalar(dialect.redo_query()).fetch_one(&mut *connection).await.map_err(&doing)?;
+            let (name, redo): (String, String) = sqlx::query_as(dialect.redo_query()).fetch_one(&mut *connection).await.map_err(&doing)?;
+            let redo_bytes = redo.parse().map_err(|_| Error::Data(format!("{name} is '{redo}', which is no number")))?;
             let log_bin: i64 = sqlx::query_scalar("SELECT @@log_bin").fetch_one(&mut *connection).await.map_err(&doing)?;
             Ok(ServerFigures { mariadb: dialect == Dialect::MariaDb, redo_bytes, log_bin: log_bin != 0 })
         })
@@ -110,6 +117,12 @@ pub async fn figures(mysql: &Mysql) -> Result<ServerFigures> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_is_not_off_is_read_only() {
+        assert!(["0", "OFF"].into_iter().all(accepts_writes));
+        assert!(!["1", "ON", "NO_LOCK", "NO_LOCK_NO_ADMIN", "anything else"].into_iter().any(accepts_writes));
+    }
 
     #[test]
     fn versions_that_are_too_old() {

@@ -31,7 +31,8 @@ const LOOK: Duration = Duration::from_secs(10);
 /// When the node in use does not answer.
 pub async fn watermarks(mysql: &Mysql, known: &Watermarks, silent: &mut BTreeSet<String>) -> Result<Watermarks> {
     let mut found = Watermarks::new();
-    let wanted: BTreeSet<_> = mysql.nodes().iter().map(address).filter(|node| !known.contains_key(node) && !silent.contains(node)).collect();
+    let wanted: BTreeSet<_> =
+        mysql.nodes().iter().map(address).filter(|node| !known.contains_key(node) && !silent.contains(node)).collect();
     for (node, mut connection) in connections(mysql, |node| wanted.contains(&address(node))).await? {
         // every session waits for what any node has committed before it reads (`wsrep_sync_wait`, see `nodes`)
         let look = async {

@@ -83,13 +83,7 @@ pub async fn against(mysql: &Mysql, database: &str, quota_bytes: u64) -> Result<
 ///
 /// # Errors
 /// Whatever keeps the server from answering, each statement in ten seconds.
-pub async fn measure(
-    mysql: &Mysql,
-    database: &str,
-    before: DatabaseSizes,
-    looked: Looked,
-    time_box: Option<Duration>,
-) -> Result<Measured> {
+pub async fn measure(mysql: &Mysql, database: &str, before: DatabaseSizes, looked: Looked, time_box: Option<Duration>) -> Result<Measured> {
     look(mysql, database, before, looked, time_box, false).await
 }
 

@@ -1,10 +1,11 @@
 use std::ffi::OsStr;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::support::bed::{PLAN_SMALL, SERVICE};
 use crate::support::broker::run;
-use crate::support::osb::{instance, provision_body};
+use crate::support::osb::{bind_body, binding, instance, provision_body};
 use crate::support::{Bed, eventually};
 
 fn trail(bed: &Bed, more: &[&str]) -> Vec<Value> {
@@ -51,6 +52,36 @@ async fn every_change_is_in_the_trail_with_who_and_how() {
     assert_eq!(first["identity"], r#"{"platform":"cloudfoundry","user_id":"user-1"}"#);
     assert_eq!(trail(&bed, &["--instance", "i2"]).len(), 1);
     assert_eq!(trail(&bed, &["--limit", "2"]).len(), 2);
+}
+
+#[tokio::test]
+async fn a_platform_that_doubles_slashes_is_in_the_trail_under_the_right_names() {
+    let bed = Bed::alone().await;
+    let osb = bed.osb();
+    osb.put(&format!("/{}", instance("i1")), &provision_body(PLAN_SMALL)).await.expect(201);
+    osb.put(&format!("/{}", binding("i1", "b1")), &bind_body()).await.expect(201);
+    // what could not become a binding was no provision either
+    osb.put(&binding("i1", &"b".repeat(300)), &bind_body()).await.expect(400);
+    let all = eventually("the trail is written", async || Some(trail(&bed, &[])).filter(|all| all.len() >= 3)).await;
+    let seen: Vec<_> = all.iter().rev().map(|e| ["verb", "instance", "binding"].map(|key| e[key].as_str().unwrap())).collect();
+    assert_eq!(seen, [["provision", "i1", ""], ["bind", "i1", "b1"], ["bind", "i1", ""]]);
+}
+
+#[tokio::test]
+async fn an_entry_that_the_table_refuses_is_lost_alone() {
+    let bed = Bed::alone().await;
+    let osb = bed.osb();
+    let groups = json!({"groups": vec!["\u{1f600}".repeat(256); 64]}).to_string();
+    let request = osb
+        .request(reqwest::Method::PUT, &instance("i1"))
+        .json(&provision_body(PLAN_SMALL))
+        .header("X-Broker-API-Originating-Identity", format!("cloudfoundry {}", base64::engine::general_purpose::STANDARD.encode(groups)));
+    osb.send(request).await.expect(201);
+    osb.bind("i1", "b1").await.expect(201);
+    let all = eventually("the trail is written", async || Some(trail(&bed, &[])).filter(|all| !all.is_empty())).await;
+    assert_eq!(all.iter().map(|entry| entry["verb"].as_str().unwrap()).collect::<Vec<_>>(), ["bind"]);
+    let metrics = osb.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("cf_mysql_audit_entries_lost_total 1"), "{metrics}");
 }
 
 #[tokio::test]

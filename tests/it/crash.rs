@@ -337,6 +337,17 @@ async fn a_change_of_plan_waits_for_a_binding_that_is_being_made_with_the_old_li
 }
 
 #[tokio::test]
+async fn a_bind_that_has_read_the_plan_before_its_change_has_the_limits_of_the_new_one() {
+    let bed = bed(LEASE).await;
+    let id = guid();
+    bed.osb().provision(&id).await.expect(201);
+    let change = async || drop(bed.osb().send(Verb::Update.request(bed.osb(), &id)).await.expect(200));
+    let bound = stall(&bed, "B0", Verb::Bind, &id, change).await.expect(201);
+    let user = bound["credentials"]["username"].as_str().unwrap();
+    assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 7);
+}
+
+#[tokio::test]
 async fn the_same_update_again_is_accepted_again_while_it_goes_on() {
     let bed = bed(LEASE).await;
     let id = guid();
@@ -393,7 +404,25 @@ async fn a_change_of_plan_that_wakes_after_its_lease_changes_nothing() {
         let user = bound["credentials"]["username"].as_str().unwrap();
         let answer = stall(&bed, point, Verb::Update, &id, async || becomes(&bed, point, &id, row("ready", 1, 5)).await).await;
         assert_eq!(answer.expect(422)["error"], "ConcurrencyError", "{point}");
+        let poll = bed.osb().get(&format!("{}/last_operation", instance(&id))).await.expect(200);
+        assert_eq!(poll["state"], "failed", "{point}: what wakes does not make others forget that it was undone");
         assert_eq!(left(&bed, &id).await, row("ready", 1, 5), "{point}");
         assert_eq!(bed.number(&format!("SELECT max_user_connections FROM mysql.user WHERE User = '{user}'")).await, 10, "{point}");
     }
+}
+
+#[tokio::test]
+async fn an_update_that_is_undone_under_other_settings_sells_nothing_twice() {
+    let mut bed = bed(3.0).await;
+    let id = guid();
+    bed.osb().put(&instance(&id), &provision_body(PLAN_LARGE)).await.expect(201);
+    bed.brokers.clear();
+    let (mut process, osb) = victim(&bed, "C1").await;
+    let smaller = osb.request(Method::PATCH, &instance(&id)).json(&json!({"service_id": SERVICE, "plan_id": PLAN_SMALL}));
+    assert!(osb.try_send(smaller).await.is_err());
+    assert_eq!(process.ended().await.0.signal(), Some(9));
+    bed.change_settings(&json!({"capacity": {"per_instance": 10}}));
+    bed.start_broker().await;
+    eventually("the update is undone", async || (left(&bed, &id).await.state.as_deref() == Some("ready")).then_some(())).await;
+    assert_eq!(bed.reserved_mb().await, 20, "what was taken for it, and no more");
 }

@@ -1,7 +1,13 @@
 //! A network that fails by halves between the broker and its server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use cf_mysql_broker::broker::{Broker, OsbError};
+use cf_mysql_broker::mysql::Mysql;
+use cf_mysql_broker::settings::Settings;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::bed::{PLAN_LARGE, SERVICE, app};
@@ -134,4 +140,21 @@ async fn an_answer_that_a_dead_connection_keeps_is_asked_for_on_another() {
     proxy.turn(Weather::HangAt("INSERT INTO service_instances"));
     bed.osb().provision("i1").await.expect(201);
     assert_eq!(bed.reserved_mb().await, 5);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_the_figures_of_a_silent_server_waits_once() {
+    if !is_mariadb() {
+        return;
+    }
+    let (proxy, bed) = behind_a_proxy().await;
+    let settings = Settings::load(Some(&bed.config), []).unwrap();
+    let broker = Broker::new(Mysql::new(&settings.mysql), Arc::new(ArcSwap::from_pointee(settings)));
+    proxy.turn(Weather::Silent);
+    let before = proxy.accepted();
+    for report in join_all((0..8).map(|_| broker.capacity_report())).await {
+        assert!(matches!(report, Err(OsbError::Unavailable(_))), "{report:?}");
+    }
+    let looks = proxy.accepted() - before;
+    assert!((1..8).contains(&looks), "each look, one after the other, makes a connection at least: {looks}");
 }

@@ -8,10 +8,12 @@ use cf_mysql_broker::mysql::Mysql;
 use cf_mysql_broker::mysql::instances::{self, NewInstance};
 use cf_mysql_broker::mysql::last_operations::deletions;
 use cf_mysql_broker::settings::Settings;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::bed::{PLAN_SMALL, SERVICE};
-use crate::support::{Bed, BedOptions, eventually, own_server};
+use crate::support::proxy::Proxy;
+use crate::support::{Bed, BedOptions, eventually, is_mariadb, own_server, shared_server};
 
 /// So many provisions at once, each on a connection of its own.
 const AT_ONCE: i64 = 10;
@@ -105,4 +107,26 @@ async fn statements_with_passwords_are_never_prepared() {
     assert!(seen("Prepare", "INSERT INTO service_bindings").await > 0, "the log has what is prepared");
     assert!(seen("Query", "CREATE USER").await > 0);
     assert_eq!(seen("Prepare", "CREATE USER").await + seen("Execute", "CREATE USER").await, 0);
+}
+
+#[tokio::test]
+async fn idle_connections_that_a_firewall_forgot_hold_nobody_up() {
+    if !is_mariadb() {
+        // the proxy reads along, and without TLS this client cannot log in with caching_sha2_password
+        return;
+    }
+    let server = shared_server();
+    let proxy = Proxy::start(&server.endpoint).await;
+    let settings = json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)], "tls": {"mode": "disabled"}}});
+    let bed = Bed::with(BedOptions { alone: true, settings, ..BedOptions::default() }).await;
+    let mysql = Mysql::new(&Settings::load(Some(&bed.config), []).unwrap().mysql);
+    let id = InstanceId::from_stored("i1".to_owned());
+    // at once, so each on a connection of its own
+    for found in join_all((0..AT_ONCE).map(|_| instances::find(&mysql, &id))).await {
+        assert!(found.unwrap().is_none());
+    }
+    proxy.forget();
+    // what was used within a second is not asked whether it lives
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(instances::find(&mysql, &id).await.unwrap().is_none());
 }

@@ -109,3 +109,48 @@ async fn what_is_wrong_is_in_the_metrics_all_the_time() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_could_not_be_finished_is_not_said_to_be_done() {
+    let server = own_server().await;
+    let mut bed = Bed::on(&server, slow()).await;
+    bed.brokers.clear();
+    // one that has never had a lease is for no sweep
+    bed.execute(&format!(
+        "INSERT INTO {own}.service_instances (guid, max_storage_mb, db_name, state, op_id, lease_until, reserved_bytes) \
+         VALUES ('stuck', 0, 'cf_stuck', 'deleting', REPEAT('a', 32), NULL, 0), \
+         ('dead', 0, 'cf_dead', 'deleting', REPEAT('b', 32), UTC_TIMESTAMP(6) - INTERVAL 1 SECOND, 0)",
+        own = bed.database
+    ))
+    .await;
+    let (code, report) = reconcile(&bed, &["--apply"]);
+    let said = |name: &str| {
+        let found = report["found"].as_array().unwrap().iter().find(|found| found["name"] == name);
+        found.unwrap()["action"].as_str().unwrap().split(':').next().unwrap().to_owned()
+    };
+    assert_eq!((code, said("stuck").as_str(), said("dead").as_str()), (1, "failed", "done"), "{report}");
+}
+
+#[tokio::test]
+async fn what_becomes_ready_during_the_comparison_is_not_missing() {
+    let server = own_server().await;
+    let mut bed = Bed::on(&server, slow()).await;
+    bed.brokers.clear();
+    let mut held = bed.root().await;
+    sqlx::raw_sql("LOCK TABLES service_instances WRITE").execute(&mut held).await.unwrap();
+    let arguments = ["reconcile".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--json".as_ref()].map(OsStr::to_owned);
+    let report = tokio::task::spawn_blocking(move || run(&arguments.each_ref().map(std::ffi::OsString::as_os_str), &[]));
+    let waiting =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE 'SELECT guid, db_name%'", bed.account);
+    eventually("the databases are listed, the rows are not", async || (bed.number(&waiting).await > 0).then_some(())).await;
+    let database = format!("cf_{}_00000000", "e".repeat(32));
+    bed.execute(&format!("CREATE DATABASE {database}")).await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "INSERT INTO service_instances (guid, max_storage_mb, db_name, state, reserved_bytes) VALUES ('new', 0, '{database}', 'ready', 0); UNLOCK TABLES"
+    )))
+    .execute(&mut held)
+    .await
+    .unwrap();
+    let (code, stdout, stderr) = report.await.unwrap();
+    assert_eq!(code, 0, "{stdout} {stderr}");
+}

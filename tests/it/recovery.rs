@@ -124,7 +124,7 @@ async fn what_nobody_waits_for_any_more_changes_nothing() {
         context: json!({"instance_name": "renamed"}).as_object().cloned(),
         maintenance_version: None,
     };
-    assert!(matches!(broker.update(&update, &progress).await, Err(OsbError::TakesTooLong)));
+    assert!(matches!(broker.update(&update, &progress).await, Err(OsbError::GivenUp)));
     let asked = AskedBinding {
         id: BindingId::parse_text("b1").unwrap(),
         service_id: Some(service_id.clone()),
@@ -133,7 +133,7 @@ async fn what_nobody_waits_for_any_more_changes_nothing() {
         parameters: None,
         predecessor: None,
     };
-    assert!(matches!(broker.bind(&id("i1"), &asked, &progress).await, Err(OsbError::TakesTooLong)));
+    assert!(matches!(broker.bind(&id("i1"), &asked, &progress).await, Err(OsbError::GivenUp)));
     let provision = ProvisionRequest {
         id: id("i2"),
         service_id,
@@ -144,7 +144,7 @@ async fn what_nobody_waits_for_any_more_changes_nothing() {
         context: serde_json::Map::new(),
         maintenance_version: None,
     };
-    assert!(matches!(broker.provision(&provision, &progress).await, Err(OsbError::TakesTooLong)));
+    assert!(matches!(broker.provision(&provision, &progress).await, Err(OsbError::GivenUp)));
     assert_eq!(bed.number("SELECT COUNT(*) FROM service_instances WHERE plan_guid = 'plan-small' AND context IS NULL").await, 1);
     assert_eq!(bed.number("SELECT (SELECT COUNT(*) FROM service_instances) + (SELECT COUNT(*) FROM service_bindings)").await, 1);
     assert_eq!(bed.reserved_mb().await, 5);

@@ -51,5 +51,12 @@ async fn a_client_that_resets_its_connection_stops_nothing_half_way() {
         (bed.number("SELECT COUNT(*) FROM service_instances WHERE state = 'ready'").await == 1).then_some(())
     })
     .await;
+    // nobody was answered, and the trail has it all the same
+    eventually("the trail is written", async || {
+        let entry =
+            "SELECT COUNT(*) FROM audit_trail WHERE verb = 'provision' AND instance_guid = 'i1' AND platform = 'test' AND status = 499";
+        (bed.number(entry).await == 1).then_some(())
+    })
+    .await;
     bed.osb().provision("i1").await.expect(200);
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{find, json_text};
 use crate::domain::instance::{Instance, OpId};
+use crate::domain::last_operation::Outcome;
 use crate::mysql::capacity::{give_back, take};
 use crate::mysql::transact::End;
 use crate::mysql::{Error, Mysql, Result, last_operations};
@@ -86,12 +87,24 @@ pub async fn begin(
     Ok(start)
 }
 
-/// Ends an update, done or undone: the row says what is in force, and the counter gets back what is too much. False: the
-/// lease was lost.
+/// How an update ended, and so what a poll hears of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Ended<'a> {
+    /// It is done: what an earlier one ended with is forgotten.
+    Done,
+    /// It could not be done, for this reason, and everything is as before.
+    Undone(&'a Outcome),
+    /// It was no update, only a repair of what the row says already: nothing new is to be heard.
+    Repaired,
+}
+
+/// Ends an update: the row says what is in force, the counter gets back what is too much, and what a poll hears is remembered, all at
+/// once. What the row reserves only shrinks here: nothing more was taken for it. False: the lease was lost.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn end(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<bool> {
+pub async fn end(mysql: &Mysql, instance: &Instance, op: &OpId, change: &Change, ended: Ended<'_>) -> Result<bool> {
+    let row = instance.row;
     let repeated = AtomicBool::new(false);
     let repeated = &repeated;
     mysql
@@ -107,7 +120,7 @@ pub async fn end(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<
             let Some(reserved) = reserved else {
                 // the answer to an earlier COMMIT may have been lost
                 let done: i64 = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes = ?)",
+                    "SELECT EXISTS (SELECT 1 FROM service_instances WHERE id = ? AND state = 'ready' AND plan_guid <=> ? AND reserved_bytes <= ?)",
                 )
                 .bind(row)
                 .bind(&change.plan_id)
@@ -117,13 +130,14 @@ pub async fn end(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<
                 .map_err(Error::doing("the end of an update"))?;
                 return Ok(End::Rollback(repeated && done != 0));
             };
+            let kept = change.reserved_bytes.min(reserved);
             sqlx::query(
                 "UPDATE service_instances SET plan_guid = ?, next_plan_guid = NULL, max_storage_mb = ?, reserved_bytes = ?, maintenance_version = ?, \
                  service_guid = COALESCE(service_guid, ?), context = COALESCE(?, context), state = 'ready', op_id = NULL, lease_until = NULL, updated_at = UTC_TIMESTAMP(6) WHERE id = ? AND op_id = ?",
             )
             .bind(&change.plan_id)
             .bind(change.max_storage_mb)
-            .bind(change.reserved_bytes)
+            .bind(kept)
             .bind(&change.maintenance_version)
             .bind(&change.service_id)
             .bind(change.context.as_ref().and_then(json_text))
@@ -132,8 +146,12 @@ pub async fn end(mysql: &Mysql, row: i64, op: &OpId, change: &Change) -> Result<
             .execute(&mut *transaction)
             .await
             .map_err(Error::doing("the end of an update"))?;
-            last_operations::forget(&mut transaction, row).await?;
-            give_back(&mut transaction, reserved.saturating_sub(change.reserved_bytes)).await?;
+            match ended {
+                Ended::Done => last_operations::forget(&mut transaction, &instance.id).await?,
+                Ended::Undone(outcome) => last_operations::note(&mut transaction, &instance.id, None, outcome).await?,
+                Ended::Repaired => {}
+            }
+            give_back(&mut transaction, reserved.saturating_sub(kept)).await?;
             Ok(End::Commit(transaction, true))
         })
         .await

@@ -1,7 +1,7 @@
 //! A network that fails by halves: between a broker and its server, told what to do by the test.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub struct Proxy {
     pub port: u16,
     weather: Arc<watch::Sender<Weather>>,
     lost: Arc<Mutex<u32>>,
+    /// How often everything that was there has been forgotten.
+    forgotten: Arc<AtomicU32>,
+    accepted: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -45,24 +48,37 @@ impl Proxy {
         let weather = Arc::new(watch::Sender::new(Weather::Fair));
         let lost = Arc::new(Mutex::new(0));
         let address = format!("{}:{}", server.host, server.port);
-        let (at_work, losses) = (weather.clone(), lost.clone());
+        let forgotten = Arc::new(AtomicU32::new(0));
+        let accepted = Arc::new(AtomicU32::new(0));
+        let (at_work, losses, forgets, accepts) = (weather.clone(), lost.clone(), forgotten.clone(), accepted.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (address, weather, lost) = (address.clone(), at_work.clone(), losses.clone());
+                accepts.fetch_add(1, Ordering::SeqCst);
+                let (address, weather, lost, forgotten) = (address.clone(), at_work.clone(), losses.clone(), forgets.clone());
                 tokio::spawn(async move {
                     let reset = client.set_zero_linger();
                     if let (Ok(()), Ok(server)) = (reset, TcpStream::connect(address).await) {
-                        pass(client, server, weather, lost).await;
+                        pass(client, server, weather, lost, forgotten).await;
                     }
                 });
             }
         });
-        Self { port, weather, lost }
+        Self { port, weather, lost, forgotten, accepted }
     }
 
     /// Changes the weather, for the connections there are too.
     pub fn turn(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// How many connections were made.
+    pub fn accepted(&self) -> u32 {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Nothing more goes through the connections there are, and nobody is told; new ones are well.
+    pub fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many answers were lost.
@@ -82,13 +98,22 @@ struct Prepared {
 struct Line {
     weather: Arc<watch::Sender<Weather>>,
     lost: Arc<Mutex<u32>>,
+    forgotten: Arc<AtomicU32>,
+    since: u32,
     swallow: AtomicBool,
     prepared: Mutex<Prepared>,
 }
 
-async fn pass(client: TcpStream, server: TcpStream, weather: Arc<watch::Sender<Weather>>, lost: Arc<Mutex<u32>>) {
+async fn pass(
+    client: TcpStream,
+    server: TcpStream,
+    weather: Arc<watch::Sender<Weather>>,
+    lost: Arc<Mutex<u32>>,
+    forgotten: Arc<AtomicU32>,
+) {
     let mut changes = weather.subscribe();
-    let line = Line { weather, lost, swallow: false.into(), prepared: Mutex::default() };
+    let since = forgotten.load(Ordering::SeqCst);
+    let line = Line { weather, lost, forgotten, since, swallow: false.into(), prepared: Mutex::default() };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let reset = async { changes.wait_for(|weather| *weather == Weather::Reset).await.map(|_| ()) };
@@ -109,6 +134,9 @@ impl Line {
             let mut body = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16];
             from.read_exact(&mut body).await?;
             wait(&self.weather).await;
+            if self.forgotten.load(Ordering::SeqCst) != self.since {
+                std::future::pending::<()>().await;
+            }
             let statement = self.statement(&body);
             let now = self.weather.borrow().clone();
             let has = |text: &str| statement.as_ref().is_some_and(|all| all.windows(text.len()).any(|part| part == text.as_bytes()));
