@@ -18,6 +18,8 @@ use crate::settings::{MysqlSettings, TlsMode};
 
 /// How long a request waits for a connection. The platform gives up after 60 s; an outage is answered long before.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections besides those of `mysql.max_connections`, made when they are needed.
+const SPARE: u32 = 2;
 /// How long a health check of a node may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -61,6 +63,8 @@ pub struct Node {
     pub endpoint: Endpoint,
     options: MySqlConnectOptions,
     pool: Pool,
+    /// For what must not wait behind long work: see [`Mysql::spare`].
+    spare_pool: Pool,
 }
 
 struct Inner {
@@ -76,6 +80,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Mysql {
     inner: Arc<Inner>,
+    is_spare: bool,
 }
 
 /// What a look for another node found.
@@ -97,12 +102,18 @@ impl Mysql {
             .into_iter()
             .map(|endpoint| {
                 let options = connect_options(settings, &endpoint);
-                let pool = Pool::new(options.clone().database(&settings.database), settings.max_connections);
-                Node { endpoint, options, pool }
+                let pool = |connections| Pool::new(options.clone().database(&settings.database), connections);
+                Node { pool: pool(settings.max_connections), spare_pool: pool(SPARE), endpoint, options }
             })
             .collect();
         let (current, moving) = (watch::Sender::new(0), Mutex::new(None));
-        Self { inner: Arc::new(Inner { nodes, current, moving, info: OnceCell::new(), database: settings.database.clone() }) }
+        let inner = Inner { nodes, current, moving, info: OnceCell::new(), database: settings.database.clone() };
+        Self { inner: Arc::new(inner), is_spare: false }
+    }
+
+    /// The same server, by connections of their own: a lease is renewed while work that takes long has all others.
+    pub(super) fn spare(&self) -> Self {
+        Self { is_spare: true, ..self.clone() }
     }
 
     /// The name of the broker's own database.
@@ -167,7 +178,8 @@ impl Mysql {
     /// [`Error::Unavailable`] with the cause, which a limit of time alone would hide.
     pub(super) async fn connection(&self) -> Result<Connection> {
         let node = self.current();
-        match tokio::time::timeout(ACQUIRE_TIMEOUT, node.pool.get()).await {
+        let pool = if self.is_spare { &node.spare_pool } else { &node.pool };
+        match tokio::time::timeout(ACQUIRE_TIMEOUT, pool.get()).await {
             Ok(found) => found,
             // ask once, directly, what it is that takes so long
             Err(_) => match node.connect_in_time().await {
@@ -181,6 +193,7 @@ impl Mysql {
     pub(super) fn forget_idle(&self, index: usize) {
         if let Some(node) = self.inner.nodes.get(index) {
             node.pool.forget_idle();
+            node.spare_pool.forget_idle();
         }
     }
 

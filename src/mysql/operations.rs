@@ -1,5 +1,6 @@
 //! The lease of an operation on a row: who works on it, and until when nobody else may.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use super::{Error, Mysql, Result};
@@ -28,6 +29,7 @@ pub async fn renew(mysql: &Mysql, subject: Subject, op: &OpId, lease: Duration) 
         }
     };
     mysql
+        .spare()
         .repeat("renew a lease", |mut connection| async move {
             let done = sqlx::query(statement)
                 .bind(lease.as_secs_f64())
@@ -44,17 +46,19 @@ pub async fn renew(mysql: &Mysql, subject: Subject, op: &OpId, lease: Duration) 
 /// Runs `work` and renews the lease every third of it, until the work ends. A work that is done within the first third
 /// costs nothing. When the lease is lost the work goes on to its next compare-and-set, which then fails.
 pub async fn while_renewing<T>(mysql: &Mysql, subject: Subject, op: &OpId, lease: Duration, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
+    tokio::select! {
+        done = work => done,
+        never = keep_renewing(mysql, subject, op, lease) => match never {},
+    }
+}
+
+async fn keep_renewing(mysql: &Mysql, subject: Subject, op: &OpId, lease: Duration) -> Infallible {
     loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(lease / 3) => {
-                match renew(mysql, subject, op, lease).await {
-                    Ok(true) => {}
-                    Ok(false) => tracing::warn!(?subject, "the lease of a running operation was lost"),
-                    Err(error) => tracing::warn!(?subject, %error, "the lease of a running operation could not be renewed"),
-                }
-            }
+        tokio::time::sleep(lease / 3).await;
+        match renew(mysql, subject, op, lease).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(?subject, "the lease of a running operation was lost"),
+            Err(error) => tracing::warn!(?subject, %error, "the lease of a running operation could not be renewed"),
         }
     }
 }

@@ -260,3 +260,43 @@ async fn an_abandoned_binding_is_taken_over_or_taken_away() {
     .await;
     assert_eq!(bed.accounts(&forgotten).await, 0);
 }
+
+#[tokio::test]
+async fn leases_are_renewed_while_long_work_has_every_connection() {
+    const LEASE: i64 = 3;
+    let settings = json!({"server": {"operation_lease": LEASE}, "mysql": {"max_connections": 2}});
+    let bed = Bed::with(BedOptions { settings, ..BedOptions::default() }).await;
+    let mut locks = Vec::new();
+    for id in ["i1", "i2"] {
+        bed.osb().provision(id).await.expect(201);
+        let table = format!("`{}`.t", bed.database_of(id).await);
+        bed.execute(&format!("CREATE TABLE {table} (id INT)")).await;
+        let mut root = bed.root().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("LOCK TABLES {table} WRITE"))).execute(&mut root).await.unwrap();
+        locks.push(root);
+    }
+    let deletions = ["i1", "i2"].map(|id| {
+        let osb = bed.osb().clone();
+        tokio::spawn(async move { osb.deprovision(id).await.status })
+    });
+    eventually("both wait for their lock", async || {
+        let waiting =
+            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{}' AND INFO LIKE '%DROP TABLE%'", bed.account);
+        (bed.number(&waiting).await == 2).then_some(())
+    })
+    .await;
+    // the first leases are over, and somebody holds them
+    let began = bed.number("SELECT CAST(UNIX_TIMESTAMP(UTC_TIMESTAMP()) AS SIGNED)").await;
+    eventually("the leases have been renewed", async || {
+        let kept = format!(
+            "SELECT COUNT(*) FROM service_instances WHERE state = 'deleting' AND lease_until > UTC_TIMESTAMP(6) \
+             AND UNIX_TIMESTAMP(lease_until) > {began} + 2 * {LEASE}"
+        );
+        (bed.number(&kept).await == 2).then_some(())
+    })
+    .await;
+    drop(locks);
+    for deletion in deletions {
+        assert_eq!(deletion.await.unwrap(), 200);
+    }
+}
