@@ -142,6 +142,12 @@ impl Error {
                 _ => Self::ConnectionLost(error.to_string()),
             },
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
+            // the client speaks no RSA, which is the other way to send such a password
+            sqlx::Error::Configuration(error) if error.to_string().contains("RSA") => Self::Unavailable(
+                "the account cannot log in without TLS (caching_sha2_password): mysql.tls.mode must not be 'disabled', and the server must offer it"
+                    .to_owned(),
+            ),
+            sqlx::Error::Configuration(error) => Self::Unavailable(format!("{what}: {error}")),
             sqlx::Error::Protocol(text) => Self::ConnectionLost(text),
             other => Self::Data(format!("{what}: {other}")),
         }

@@ -44,6 +44,20 @@ async fn no_schema_and_no_server_are_said() {
     assert!(wrong.iter().any(|check| check["check"].as_str().unwrap().ends_with("connection")), "{wrong:?}");
 }
 
+#[tokio::test]
+async fn an_account_that_needs_tls_says_so() {
+    if is_mariadb() {
+        return;
+    }
+    // nobody has logged in with these accounts, so the server does not remember them
+    let bed = Bed::prepare(shared_server(), &BedOptions::default()).await;
+    bed.change_settings(&json!({"mysql": {"tls": {"mode": "disabled"}}}));
+    let (code, wrong) = doctor(&bed);
+    let found = |ending: &str| wrong.iter().any(|check| check["check"].as_str().unwrap().ends_with(ending));
+    assert!(code == 1 && found("connection"), "{wrong:?}");
+    assert!(wrong.iter().any(|check| check["found"].as_str().unwrap().contains("cannot log in without TLS")), "{wrong:?}");
+}
+
 /// Both accounts are one: what `operator-accounts` prints for that is enough to serve and to enforce, plain names of older grants included.
 #[tokio::test]
 async fn one_account_for_broker_and_enforcer_needs_the_rights_of_both() {
