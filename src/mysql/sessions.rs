@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row as _};
 
 use super::patience::in_time;
 use super::pool::Connection;
@@ -34,16 +34,14 @@ pub async fn watermarks(mysql: &Mysql, known: &Watermarks, silent: &mut BTreeSet
     let wanted: BTreeSet<_> =
         mysql.nodes().iter().map(address).filter(|node| !known.contains_key(node) && !silent.contains(node)).collect();
     for (node, mut connection) in connections(mysql, |node| wanted.contains(&address(node))).await? {
-        // every session waits for what any node has committed before it reads (`wsrep_sync_wait`, see `nodes`)
         let look = async {
-            sqlx::query_scalar("SELECT CAST(MAX(ID) AS UNSIGNED) FROM information_schema.PROCESSLIST")
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(Error::doing("a look at the process list"))
+            // every session waits for what any node has committed before it reads (`wsrep_sync_wait`, see `nodes`); a SHOW does not
+            super::raw(&mut connection, "SELECT CONNECTION_ID()".to_owned()).await.map_err(Error::doing("a look at a node"))?;
+            sessions(&mut connection).await
         };
         match in_time("a look at the process list", LAG, look).await {
-            Ok(highest) => {
-                found.insert(address(node), highest);
+            Ok(sessions) => {
+                found.insert(address(node), sessions.iter().map(|(id, _)| *id).max().unwrap_or(0));
                 connection.finish();
             }
             Err(error) if std::ptr::eq(node, mysql.current()) => return Err(error),
@@ -113,10 +111,7 @@ pub async fn kill(mysql: &Mysql, targets: &Targets) -> Result<usize> {
 
 async fn kill_on(connection: &mut MySqlConnection, address: &str, targets: &Targets) -> Result<usize> {
     let (mut killed, mut failure) = (0, None);
-    let sessions: Vec<(u64, String)> = sqlx::query_as("SELECT CAST(ID AS UNSIGNED), USER FROM information_schema.PROCESSLIST")
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(Error::doing("a look at the process list"))?;
+    let sessions = sessions(connection).await?;
     // a node that was started anew counts from one, and nobody on it is older than a watermark beyond that
     let last = if targets.values().any(Option::is_some) { last_session(connection).await? } else { u64::MAX };
     for (id, user) in sessions {
@@ -138,6 +133,14 @@ async fn kill_on(connection: &mut MySqlConnection, address: &str, targets: &Targ
         }
     }
     failure.map_or(Ok(killed), Err)
+}
+
+/// Every session, with its user. Not by information_schema.PROCESSLIST, which MySQL refuses to show as long as anybody runs a statement with
+/// a letter in it that utf8mb3 has not (error 3854): a tenant could keep all sessions alive with one.
+async fn sessions(connection: &mut MySqlConnection) -> Result<Vec<(u64, String)>> {
+    let rows = sqlx::raw_sql("SHOW PROCESSLIST").fetch_all(connection).await.map_err(Error::doing("a look at the process list"))?;
+    let session = |row: &sqlx::mysql::MySqlRow| Ok((row.try_get_unchecked("Id")?, row.try_get_unchecked("User")?));
+    rows.iter().map(session).collect::<sqlx::Result<_>>().map_err(Error::doing("a look at the process list"))
 }
 
 /// The number of the last session that began.

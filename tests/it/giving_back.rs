@@ -2,11 +2,13 @@
 
 use cf_mysql_broker::mysql::app_session::AppSession;
 use serde_json::{Value, json};
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 
 use crate::enforcer::{MEGABYTE, fill, instance_with_table, is_denied, once};
 use crate::support::bed::app;
 use crate::support::broker::run;
-use crate::support::{Bed, BedOptions, BrokerProcess, is_mariadb, shared_server, unique};
+use crate::support::{Bed, BedOptions, BrokerProcess, eventually, is_mariadb, shared_server, unique};
 
 /// A pass in which something fails.
 fn once_in_vain(bed: &Bed) -> Value {
@@ -128,4 +130,25 @@ async fn an_enforcer_that_cannot_work_says_so() {
     let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
     let line = enforcer.wait_for("a warning", |line| line.contains("can neither lead").then(|| line.to_owned())).await;
     assert!(line.contains("\"WARN\"") && line.contains("1045") && !line.contains("not-the-enforcers"), "{line}");
+}
+
+#[tokio::test]
+async fn a_statement_with_odd_letters_keeps_no_session_alive() {
+    let bed = Bed::new().await;
+    let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
+    let mut other = app(&bound).await.unwrap();
+    fill(&mut tenant, 6).await;
+    // MySQL cannot show a list of sessions in utf8mb3 meanwhile
+    let odd = tokio::spawn(async move { other.execute("SELECT SLEEP(600), '\u{1F600}'").await });
+    let sleeps = Some("User sleep".to_owned());
+    eventually("it runs", async || {
+        let sessions = sqlx::raw_sql("SHOW PROCESSLIST").fetch_all(&mut bed.root().await).await.unwrap();
+        let is_it = |row: &MySqlRow| row.get::<String, _>("User") == user_of(&bound) && row.get::<Option<String>, _>("State") == sleeps;
+        sessions.iter().any(is_it).then_some(())
+    })
+    .await;
+    let report = once(&bed);
+    assert_eq!((&report["revoked"], &report["failures"]), (&json!(1), &json!(0)), "{report}");
+    assert!(tenant.execute("DO 1").await.is_err());
+    assert!(odd.await.unwrap().is_err());
 }
