@@ -48,6 +48,18 @@ impl Connector {
         run(&mut root, &format!("CREATE DATABASE IF NOT EXISTS {DATABASE}; USE {DATABASE}")).await;
         root
     }
+
+    /// As [`Connector::root`], with a limit for each query.
+    pub async fn impatient_root(&self, seconds: u64) -> MySqlConnection {
+        let mut root = self.root().await;
+        let limit = if is_mariadb() {
+            format!("SET SESSION max_statement_time = {seconds}")
+        } else {
+            format!("SET SESSION max_execution_time = {}", seconds * 1000)
+        };
+        run(&mut root, &limit).await;
+        root
+    }
 }
 
 pub struct Rig {
