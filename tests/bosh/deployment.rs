@@ -441,6 +441,7 @@ pub struct Router {
     _process: Killed,
     registrar: tokio::task::JoinHandle<()>,
     registered: Arc<Mutex<Vec<bool>>>,
+    socket: PathBuf,
     pub port: u16,
 }
 
@@ -481,8 +482,8 @@ impl Router {
         eventually("the router is there", async || tell(&socket, "show info").ok()).await;
         let registered = Arc::new(Mutex::new(vec![false; instances.len()]));
         let checks: Vec<_> = instances.iter().map(|(vm, _)| vm.path("jobs/cf-mysql-broker/bin/healthcheck")).collect();
-        let registrar = tokio::spawn(keep_registering(checks, socket, registered.clone()));
-        let router = Self { _process: process, registrar, registered, port };
+        let registrar = tokio::spawn(keep_registering(checks, socket.clone(), registered.clone()));
+        let router = Self { _process: process, registrar, registered, socket, port };
         for i in 0..instances.len() {
             router.has(i, true).await;
         }
@@ -493,12 +494,20 @@ impl Router {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until an instance is in the router, or out of it.
+    /// Waits until an instance is in the router, or out of it and nothing that was sent to it before is on its way.
     pub async fn has(&self, instance: usize, registered: bool) {
         eventually(&format!("instance {instance} in the router: {registered}"), async || {
-            (self.registered.lock().unwrap()[instance] == registered).then_some(())
+            let is_so = self.registered.lock().unwrap()[instance] == registered;
+            (is_so && (registered || self.requests_at(instance) == 0)).then_some(())
         })
         .await;
+    }
+
+    /// How many requests an instance works on: `scur` of haproxy's statistics.
+    fn requests_at(&self, instance: usize) -> u32 {
+        let statistics = tell(&self.socket, "show stat").unwrap();
+        let line = statistics.lines().find(|line| line.starts_with(&format!("brokers,b{instance},"))).unwrap();
+        line.split(',').nth(4).unwrap().parse().unwrap()
     }
 }
 
