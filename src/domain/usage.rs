@@ -82,6 +82,11 @@ impl TableSize {
         }
     }
 
+    /// Whether it is of another engine than InnoDB, or may become that: its files are not in InnoDB's view.
+    pub fn may_be_outside(&self) -> bool {
+        self.storage() != Storage::InnoDb
+    }
+
     /// Whether its size is known only by reading it.
     pub fn must_be_read(&self) -> bool {
         self.storage() == Storage::Untold

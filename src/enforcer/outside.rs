@@ -13,8 +13,8 @@ use crate::mysql::{Dialect, Result, tablespaces, usage};
 const AUDIT_BOX: Duration = Duration::from_millis(20);
 /// How often other engines and shared tablespaces are looked for while tables are being made.
 const AUDIT: Duration = Duration::from_secs(60);
-/// How often, while none are.
-const AUDIT_IDLE: Duration = Duration::from_secs(600);
+/// How often, while none are: no counter tells of what another node of a cluster has made.
+const AUDIT_IDLE: Duration = Duration::from_secs(1800);
 /// How often the tables that InnoDB's view does not list are measured, unless that takes long.
 const OUTSIDE: Duration = Duration::from_secs(5);
 
@@ -48,6 +48,11 @@ impl Audit {
         self.outside.retain(|database, _| is_known(database));
     }
 
+    /// Notes a database that has some; they are measured in this pass.
+    pub(super) fn found(&mut self, database: &str) {
+        self.outside.entry(database.to_owned()).or_default();
+    }
+
     fn is_due(&self, definitions: u64) -> bool {
         self.queue.is_empty() && self.at.is_none_or(|(at, known)| at.elapsed() >= if known == definitions { AUDIT_IDLE } else { AUDIT })
     }
@@ -66,14 +71,15 @@ impl Enforcer {
         if let Some(definitions) = definitions.filter(|definitions| self.measurements.audit.is_due(*definitions)) {
             let found = tablespaces::outside(&self.mysql).await?;
             let Memory { audit, databases, .. } = &mut self.measurements;
-            audit.at = Some((Instant::now(), definitions));
-            if is_mariadb {
-                audit.queue.clone_from(databases);
-            } else {
+            let is_first = audit.at.replace((Instant::now(), definitions)).is_none();
+            if !is_mariadb {
                 audit.outside.retain(|database, _| found.contains(database));
+            } else if !is_first {
+                // the first time every database is opened, which tells as much
+                audit.queue.clone_from(databases);
             }
             for database in databases.iter().filter(|database| found.contains(*database)) {
-                audit.outside.entry(database.clone()).or_default();
+                audit.found(database);
             }
         }
         let mut failures = 0;
@@ -82,9 +88,7 @@ impl Enforcer {
             let Some(database) = self.measurements.audit.queue.pop() else { break };
             match usage::has_other_engines(&self.mysql, &database).await {
                 Ok(false) => {}
-                Ok(true) => {
-                    self.measurements.audit.outside.entry(database).or_default();
-                }
+                Ok(true) => self.measurements.audit.found(&database),
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(database, %error, "tables of other engines could not be looked for");
