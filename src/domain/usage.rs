@@ -14,16 +14,31 @@ pub struct FileSizes {
 }
 
 /// Adds up tablespace files by database, spelled as the server spells it: `(tablespace name, bytes)` as InnoDB's view shows them.
-pub fn file_sizes<'a>(tablespaces: impl IntoIterator<Item = (&'a str, u64)>) -> HashMap<&'a str, FileSizes> {
+pub fn file_sizes(tablespaces: &[(String, u64)]) -> HashMap<&str, FileSizes> {
     let mut sizes: HashMap<&str, FileSizes> = HashMap::new();
     for (name, bytes) in tablespaces {
         if let Some((database, table)) = tablespace::parts(name) {
             let files = sizes.entry(database).or_default();
             files.all += bytes;
-            files.full_text += if tablespace::is_full_text(table) { bytes } else { 0 };
+            files.full_text += if tablespace::is_full_text(table) { *bytes } else { 0 };
         }
     }
     sizes
+}
+
+/// Picks the files of some databases from the same list: by database, `(table as spelled, bytes)`. Not of one whose name is spelled in another
+/// way than it is: it could be taken for another.
+pub fn files_of(tablespaces: &[(String, u64)], databases: &HashSet<&str>) -> HashMap<String, Vec<(String, u64)>> {
+    let mut files: HashMap<String, Vec<_>> = HashMap::new();
+    for (name, bytes) in tablespaces {
+        if let Some((database, table)) = tablespace::parts(name)
+            && tablespace::is_plain(database)
+            && databases.contains(database)
+        {
+            files.entry(database.to_owned()).or_default().push((table.to_owned(), *bytes));
+        }
+    }
+    files
 }
 
 /// What a database uses, good enough to warn by: as the statistics have it, without making them anew, and never more than its files
@@ -130,6 +145,21 @@ pub struct DatabaseSizes {
 }
 
 impl DatabaseSizes {
+    /// Of tables, and of a list of files (see [`files_of`]) that was made before the server was asked for them. None where the two do not
+    /// match one to one: a table was made or dropped in between, or is in no file of its own, or its name has to be decoded.
+    pub fn matched(tables: &[TableSize], list: &[(String, u64)]) -> Option<Self> {
+        let known: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        let mut files: HashMap<String, u64> = HashMap::new();
+        for (name, bytes) in list {
+            let table = if known.contains(name.as_str()) { name } else { tablespace::without_partition(name) };
+            if !tablespace::is_plain(table) || !known.contains(table) {
+                return None;
+            }
+            *files.entry(table.to_owned()).or_insert(0) += bytes;
+        }
+        (files.len() == known.len()).then(|| Self { tables: tables.to_vec(), files })
+    }
+
     /// An upper bound of what a database uses: the files of its tables without their free space. None where a table is in no
     /// file of its own: the owner of a table in a shared tablespace can freeze its statistics, and who writes to a table of
     /// another engine hides from others what has come to it until the statement, or the lock, ends.
@@ -240,10 +270,35 @@ mod tests {
 
     #[test]
     fn files_are_added_up_by_database() {
-        let files =
-            [("cf_x/a", 10), ("cf_x/b#P#p0", 5), ("cf_x/#sql-alter-1", 100), ("cf_x/fts_1", 3), ("innodb_system", 7), ("a@002db/t", 1)];
+        let list = list(&[
+            ("cf_x/a", 10),
+            ("cf_x/b#P#p0", 5),
+            ("cf_x/#sql-alter-1", 100),
+            ("cf_x/fts_1", 3),
+            ("innodb_system", 7),
+            ("a@002db/t", 1),
+        ]);
         let found = HashMap::from([("cf_x", FileSizes { all: 118, full_text: 3 }), ("a@002db", FileSizes { all: 1, full_text: 0 })]);
-        assert_eq!(file_sizes(files), found);
+        assert_eq!(file_sizes(&list), found);
+        let files = self::list(&[("a", 10), ("b#P#p0", 5), ("#sql-alter-1", 100), ("fts_1", 3)]);
+        assert_eq!(files_of(&list, &HashSet::from(["cf_x", "a@002db"])), HashMap::from([("cf_x".to_owned(), files)]));
+    }
+
+    fn list(files: &[(&str, u64)]) -> Vec<(String, u64)> {
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect()
+    }
+
+    #[test]
+    fn an_older_list_counts_only_where_it_is_of_the_same_tables() {
+        let tables = [table("a", 40, 10), table("b", 20, 0)];
+        let matched = |files: &[(&str, u64)]| DatabaseSizes::matched(&tables, &list(files)).map(|sizes| sizes.files);
+        let both = HashMap::from([("a".to_owned(), 50), ("b".to_owned(), 30)]);
+        assert_eq!(matched(&[("a", 50), ("b#P#p0", 10), ("b#P#p1", 20)]), Some(both));
+        assert_eq!(matched(&[("a", 50)]), None, "made since, or in no file of its own");
+        for other in ["dropped", "fts_1", "#sql-ib1", "c@002d"] {
+            assert_eq!(matched(&[("a", 50), ("b", 30), (other, 1)]), None, "{other}");
+        }
+        assert_eq!(DatabaseSizes::matched(&[table("t#p", 1, 0)], &list(&[("t#p", 5)])), None, "MySQL shows it as it is, MariaDB does not");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::Enforcer;
 use super::memory::{Look, Scan, Used};
 use crate::domain::gate::{self, Counters};
-use crate::domain::quota::{Rules, Sold, Usage};
-use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics};
+use crate::domain::quota::{Rules, Sold, Usage, is_suspect};
+use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics, files_of};
 use crate::mysql::{Dialect, Result, tablespaces, usage};
 
 /// How long a pass may spend on opening tables after a restart of the server.
@@ -39,8 +39,10 @@ impl Enforcer {
         let memory = &mut self.measurements;
         memory.files = screen.files;
         memory.suspects.clear();
+        let suspects = sold.iter().filter(|sold| is_suspect(memory.file_bytes(&sold.database), sold)).map(|sold| sold.database.as_str());
+        memory.listed = files_of(&screen.list, &suspects.collect());
         memory.scan = Some(Scan { at, took: at.elapsed(), counters });
-        Ok(screen.rows)
+        Ok(screen.list.len())
     }
 
     async fn open_databases(&mut self, sold: &[Sold], time_box: Option<Duration>) -> Result<()> {
@@ -95,14 +97,21 @@ impl Enforcer {
     async fn measure(&mut self, sold: &Sold, rules: Rules, time_box: Option<Duration>) -> Result<Used> {
         let database = &sold.database;
         let needed = if sold.is_over { sold.quota_bytes / 100 * u64::from(rules.restore_below) } else { sold.quota_bytes };
-        // its tables alone cost nothing; its files cost a list of all files there are
+        // its tables alone cost nothing; its files cost a list of all files there are, unless this pass has made one
         let tables = usage::tables(&self.mysql, database).await?;
         let (last, changed_at) = self.measurements.last_look(sold, &tables, needed);
         if let Some(used) = last {
             return Ok(used);
         }
         let started = Instant::now();
-        let sizes = usage::sizes(&self.mysql, database).await?;
+        // a file may have grown since that list was made, and its free space with it: so the list proves nobody to be under the quota
+        let listed = self.measurements.listed.get(database).and_then(|files| DatabaseSizes::matched(&tables, files));
+        let listed = listed.filter(|sizes| sizes.bound().is_some_and(|bound| bound >= needed));
+        let is_listed = listed.is_some();
+        let sizes = match listed {
+            Some(sizes) => sizes,
+            None => usage::with_files(&self.mysql, database, tables).await?,
+        };
         if let Some(bound) = sizes.bound().filter(|bound| *bound < needed) {
             self.measurements.set_hidden(database, false);
             let usage = Usage { at_least: 0, at_most: bound, disk: sizes.disk(), hidden_for: Duration::ZERO };
@@ -121,10 +130,10 @@ impl Enforcer {
         self.measurements.set_hidden(database, is_hidden);
         let usage = Usage { at_least, at_most, disk: measured.sizes.disk(), hidden_for: self.measurements.hidden_for(database) };
         let used = Used { usage, for_people: (at_least == at_most).then_some(at_least), is_unfinished: measured.is_unfinished };
-        let has_outside = measured.sizes.has_outside();
+        let is_certain = !measured.sizes.has_outside() && !(is_listed && !measured.looked.blocked.is_empty());
         let rest = measured.is_unfinished.then_some(measured.looked);
         self.remember(database, used, &measured.sizes, started, changed_at, rest);
-        if !has_outside {
+        if is_certain {
             self.measurements.set_calm(database, used);
         }
         Ok(used)

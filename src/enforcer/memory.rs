@@ -38,6 +38,8 @@ pub(super) struct Memory {
     pub(super) files: HashMap<String, FileSizes>,
     /// Suspects as of the last scan.
     pub(super) suspects: HashSet<String>,
+    /// Files of suspects, table by table, where this pass has looked at everybody.
+    pub(super) listed: HashMap<String, Vec<(String, u64)>>,
     pub(super) opened: HashSet<String>,
     /// The server's counters when this pass began.
     pub(super) counters: Counters,

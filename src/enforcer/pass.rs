@@ -60,6 +60,7 @@ impl Enforcer {
     pub(super) async fn pass(&mut self, time_box: Option<Duration>) -> Result<PassReport> {
         let started = Instant::now();
         self.measurements.silent_nodes.clear();
+        self.measurements.listed.clear();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
         let scan = self.gate(time_box).await?;

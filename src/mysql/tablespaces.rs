@@ -10,13 +10,13 @@ use crate::domain::gate::Counters;
 use crate::domain::tablespace;
 use crate::domain::usage::{FileSizes, file_sizes};
 
-/// File sizes of all databases, and how many files were listed.
+/// File sizes of all databases.
 #[derive(Debug, Default)]
 pub struct Screen {
     /// By database.
     pub files: HashMap<String, FileSizes>,
-    /// Rows the server sent.
-    pub rows: usize,
+    /// File by file, as the server sent it: name and bytes.
+    pub list: Vec<(String, u64)>,
 }
 
 /// The size of the files of each of `databases`. At once right, and nothing a tenant sets on a table hides its growth. MariaDB
@@ -33,9 +33,9 @@ pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
 }
 
 async fn screen_on(connection: &mut MySqlConnection, dialect: Dialect, databases: &[String]) -> Result<Screen> {
-    let rows: Vec<(String, u64)> =
+    let list: Vec<(String, u64)> =
         sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
-    let by_spelling = file_sizes(rows.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+    let by_spelling = file_sizes(&list);
     let mut files = HashMap::new();
     for database in databases {
         let found = if tablespace::is_plain(database) {
@@ -47,7 +47,7 @@ async fn screen_on(connection: &mut MySqlConnection, dialect: Dialect, databases
             files.insert(database.clone(), *found);
         }
     }
-    Ok(Screen { files, rows: rows.len() })
+    Ok(Screen { files, list })
 }
 
 /// A name as the view of tablespaces spells it. MariaDB encodes it by itself, so that no table of ours can be incomplete.

@@ -50,17 +50,25 @@ pub async fn tables(mysql: &Mysql, database: &str) -> Result<Vec<TableSize>> {
     Ok(tables)
 }
 
-/// What the server says of a database at present, without making statistics. It lists the files of the whole server for that, which
-/// takes a sixth of a second with 50,000 tables, however small the database is.
+/// Adds the files to its [`tables`] a moment ago. The server lists those of all databases for that, which takes a third of a second with
+/// 50,000 tables (MySQL: two thirds), however small the database is.
 ///
 /// # Errors
 /// Whatever keeps the server from answering in ten seconds.
-pub async fn sizes(mysql: &Mysql, database: &str) -> Result<DatabaseSizes> {
+pub async fn with_files(mysql: &Mysql, database: &str, tables: Vec<TableSize>) -> Result<DatabaseSizes> {
     let dialect = mysql.info().await?.dialect;
-    let mut connection = impatient(mysql, dialect).await?;
-    let sizes = sizes_on(&mut connection, dialect, database).await?;
-    give_back(connection).await?;
-    Ok(sizes)
+    let mut connection = mysql.connection().await?;
+    let files = files_on(&mut connection, dialect, database, &tables).await?;
+    connection.give_back();
+    Ok(DatabaseSizes { tables, files })
+}
+
+/// What the server says of a database at present, without making statistics: [`tables`] and [`with_files`].
+///
+/// # Errors
+/// As there.
+pub async fn sizes(mysql: &Mysql, database: &str) -> Result<DatabaseSizes> {
+    with_files(mysql, database, tables(mysql, database).await?).await
 }
 
 /// What a database uses against a quota: the upper bound where that is under it, else exactly, however many tables there are.
@@ -279,8 +287,12 @@ impl Answer {
     }
 }
 
-async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: &str) -> Result<DatabaseSizes> {
-    let tables = tables_on(connection, database).await?;
+async fn files_on(
+    connection: &mut MySqlConnection,
+    dialect: Dialect,
+    database: &str,
+    tables: &[TableSize],
+) -> Result<HashMap<String, u64>> {
     let spelled = in_time("the encoding of a name", ONE_DATABASE, spelled(connection, dialect, database)).await?;
     let doing = "a look at the tablespaces of a database";
     let rows = sqlx::query_as(dialect.tablespaces_of_database_query()).bind(format!("{}/%", quote::like(&spelled))).fetch_all(connection);
@@ -301,7 +313,7 @@ async fn sizes_on(connection: &mut MySqlConnection, dialect: Dialect, database: 
         };
         *files.entry(table.to_owned()).or_insert(0) += bytes;
     }
-    Ok(DatabaseSizes { tables, files })
+    Ok(files)
 }
 
 async fn tables_on(connection: &mut MySqlConnection, database: &str) -> Result<Vec<TableSize>> {
