@@ -11,6 +11,7 @@
 //! | `B0` `B1` `B2` `B3` `B4` | a bind: before its transaction, after each step |
 //! | `U1` `U2.account` `U2` `U3` | an unbind; `U2.account`: account gone, sessions not |
 //! | `C1` `C2` `C3` | a change of plan: begun, limits applied, ended |
+//! | `E1` `E2` | the enforcer: privileges taken, or given back, and no session ended yet |
 
 /// A point of this name.
 macro_rules! failpoint {

@@ -171,15 +171,23 @@ impl Rig {
         (database, QUOTA_MB << 20)
     }
 
-    /// As it was before, rights included.
-    pub async fn clear_victim(&self, database: &str) {
+    /// As it was before, but for rights.
+    pub async fn drop_what_was_written(&self, database: &str) {
+        run(&mut self.root().await, &format!("DROP TABLE `{database}`.w")).await;
+    }
+
+    /// Waits until our enforcer has given rights back.
+    pub async fn writing_is_given_back(&self) {
+        let mut root = self.root().await;
+        while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM quota_violations").fetch_one(&mut root).await.expect("a count") > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What a naive one would do a pass later.
+    pub async fn give_back_writing(&self, database: &str) {
         let number = self.seeded / 2;
-        let statements = format!(
-            "DROP TABLE `{database}`.w; DELETE FROM quota_violations; DELETE FROM quota_revocations; DELETE FROM quota_warnings; \
-             GRANT ALL ON `{}`.* TO 'u{number}'@'%'",
-            database.replace('_', "\\_")
-        );
-        run(&mut self.root().await, &statements).await;
+        run(&mut self.root().await, &format!("GRANT ALL ON `{}`.* TO 'u{number}'@'%'", database.replace('_', "\\_"))).await;
     }
 
     pub async fn tenant(&self, database: &str) -> MySqlConnection {

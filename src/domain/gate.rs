@@ -43,11 +43,10 @@ impl Counters {
 pub fn opens(now: &Counters, at_last_scan: &Counters, since: Duration, took: Duration) -> bool {
     let new_bytes = now.new_bytes(at_last_scan.pages_created);
     let little_waits = took.saturating_mul(SHARE).clamp(LITTLE_WAITS.0, LITTLE_WAITS.1);
-    let is_idle = new_bytes == 0 && now.definitions == at_last_scan.definitions;
     now.is_restart(at_last_scan)
         || new_bytes >= MUCH
         || (new_bytes > 0 && since >= little_waits)
-        || since >= if is_idle { IDLE_WAITS } else { ALL_WAIT }
+        || since >= if now.definitions == at_last_scan.definitions { IDLE_WAITS } else { ALL_WAIT }
 }
 
 #[cfg(test)]
@@ -65,6 +64,8 @@ mod tests {
         assert!(!opens(100, 119) && opens(100, 120), "idle");
         assert!(!opens(163, 19) && opens(101, 20), "a little");
         assert!(opens(164, 0), "1 MiB");
+        let opens = |seconds| super::opens(&counters(101, 60), &before, Duration::from_secs(seconds), Duration::from_secs(1));
+        assert!(!opens(59) && opens(60), "a little, where a look is dear");
     }
 
     #[test]

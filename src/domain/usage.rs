@@ -28,17 +28,29 @@ pub fn file_sizes(tablespaces: &[(String, u64)]) -> HashMap<&str, FileSizes> {
 
 /// Picks the files of some databases from the same list: by database, `(table as spelled, bytes)`. Not of one whose name is spelled in another
 /// way than it is: it could be taken for another.
-pub fn files_of(tablespaces: &[(String, u64)], databases: &HashSet<&str>) -> HashMap<String, Vec<(String, u64)>> {
-    let mut files: HashMap<String, Vec<_>> = HashMap::new();
+pub fn files_of<'a>(tablespaces: &[(String, u64)], databases: impl Iterator<Item = &'a str>) -> HashMap<String, Vec<(String, u64)>> {
+    let mut files: HashMap<String, Vec<_>> =
+        databases.filter(|database| tablespace::is_plain(database)).map(|database| (database.to_owned(), Vec::new())).collect();
     for (name, bytes) in tablespaces {
         if let Some((database, table)) = tablespace::parts(name)
-            && tablespace::is_plain(database)
-            && databases.contains(database)
+            && let Some(files) = files.get_mut(database)
         {
-            files.entry(database.to_owned()).or_default().push((table.to_owned(), *bytes));
+            files.push((table.to_owned(), *bytes));
         }
     }
     files
+}
+
+/// Adds up files by the table they belong to: `(name as spelled, without the encoding and the partition, bytes)`.
+pub fn add_up<'a>(tables: &[TableSize], files: impl IntoIterator<Item = (&'a str, &'a str, u64)>) -> HashMap<String, u64> {
+    let known = names(tables);
+    let mut sums: HashMap<String, u64> = HashMap::new();
+    for (spelled, decoded, bytes) in files {
+        // a table may be called like a partition, or like a copy
+        let is_itself = known.contains(spelled) || (tablespace::is_copy(spelled) && !known.contains(decoded));
+        *sums.entry(if is_itself { spelled } else { decoded }.to_owned()).or_insert(0) += bytes;
+    }
+    sums
 }
 
 /// What a database uses, good enough to warn by: as the statistics have it, without making them anew, and never more than its files
@@ -113,6 +125,11 @@ impl TableSize {
     }
 }
 
+/// What tables are called.
+pub fn names(tables: &[TableSize]) -> HashSet<&str> {
+    tables.iter().map(|table| table.name.as_str()).collect()
+}
+
 /// What was looked at in an exact look, besides what the server says of every table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Looked {
@@ -122,6 +139,8 @@ pub struct Looked {
     pub blocked: HashSet<String>,
     /// Bytes of tables that were read.
     pub read: HashMap<String, u64>,
+    /// Whether a statement about many tables took too long.
+    pub one_by_one: bool,
 }
 
 /// What a database uses, as far as it could be found out. Bytes.
@@ -145,19 +164,28 @@ pub struct DatabaseSizes {
 }
 
 impl DatabaseSizes {
-    /// Of tables, and of a list of files (see [`files_of`]) that was made before the server was asked for them. None where the two do not
-    /// match one to one: a table was made or dropped in between, or is in no file of its own, or its name has to be decoded.
-    pub fn matched(tables: &[TableSize], list: &[(String, u64)]) -> Option<Self> {
-        let known: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let mut files: HashMap<String, u64> = HashMap::new();
-        for (name, bytes) in list {
-            let table = if known.contains(name.as_str()) { name } else { tablespace::without_partition(name) };
-            if !tablespace::is_plain(table) || !known.contains(table) {
-                return None;
-            }
-            *files.entry(table.to_owned()).or_insert(0) += bytes;
-        }
-        (files.len() == known.len()).then(|| Self { tables: tables.to_vec(), files })
+    /// Of tables, and of files by their names as spelled (see [`files_of`]). None where the server has to be asked how one is spelled otherwise.
+    pub fn of_list(tables: &[TableSize], list: &[(String, u64)]) -> Option<Self> {
+        let files = list.iter().map(|(name, bytes)| (name.as_str(), tablespace::without_partition(name), *bytes));
+        let known = names(tables);
+        let is_clear = |(name, decoded, _)| tablespace::is_plain(decoded) || tablespace::is_copy(name) || known.contains(name);
+        files.clone().all(is_clear).then(|| Self { tables: tables.to_vec(), files: add_up(tables, files) })
+    }
+
+    /// Whether there is one file for each table and nothing else.
+    pub fn is_one_to_one(&self) -> bool {
+        self.files.len() == self.tables.len() && self.outside().next().is_none()
+    }
+
+    /// Whether one of these tables had a file and is gone: the file would count as one of no table.
+    pub fn has_lost(&self, before: &[TableSize]) -> bool {
+        let known = names(&self.tables);
+        before.iter().any(|table| self.files.contains_key(&table.name) && !known.contains(table.name.as_str()))
+    }
+
+    /// Whether the figures of tables that cannot be looked at go by the size of their files.
+    pub fn goes_by_files(&self, looked: &Looked) -> bool {
+        self.tables.iter().any(|table| table.storage() == Storage::Hidden || looked.blocked.contains(&table.name))
     }
 
     /// An upper bound of what a database uses: the files of its tables without their free space. None where a table is in no
@@ -242,7 +270,7 @@ impl DatabaseSizes {
     }
 
     fn of_no_table(&self) -> impl Iterator<Item = (&str, u64)> {
-        let known: HashSet<&str> = self.tables.iter().map(|table| table.name.as_str()).collect();
+        let known = names(&self.tables);
         self.files.iter().filter(move |(name, _)| !known.contains(name.as_str())).map(|(name, bytes)| (name.as_str(), *bytes))
     }
 }
@@ -281,7 +309,8 @@ mod tests {
         let found = HashMap::from([("cf_x", FileSizes { all: 118, full_text: 3 }), ("a@002db", FileSizes { all: 1, full_text: 0 })]);
         assert_eq!(file_sizes(&list), found);
         let files = self::list(&[("a", 10), ("b#P#p0", 5), ("#sql-alter-1", 100), ("fts_1", 3)]);
-        assert_eq!(files_of(&list, &HashSet::from(["cf_x", "a@002db"])), HashMap::from([("cf_x".to_owned(), files)]));
+        let found = HashMap::from([("cf_x".to_owned(), files), ("empty".to_owned(), Vec::new())]);
+        assert_eq!(files_of(&list, ["cf_x", "a@002db", "empty"].into_iter()), found);
     }
 
     fn list(files: &[(&str, u64)]) -> Vec<(String, u64)> {
@@ -289,16 +318,29 @@ mod tests {
     }
 
     #[test]
-    fn an_older_list_counts_only_where_it_is_of_the_same_tables() {
+    fn files_are_added_up_by_table() {
         let tables = [table("a", 40, 10), table("b", 20, 0)];
-        let matched = |files: &[(&str, u64)]| DatabaseSizes::matched(&tables, &list(files)).map(|sizes| sizes.files);
-        let both = HashMap::from([("a".to_owned(), 50), ("b".to_owned(), 30)]);
-        assert_eq!(matched(&[("a", 50), ("b#P#p0", 10), ("b#P#p1", 20)]), Some(both));
-        assert_eq!(matched(&[("a", 50)]), None, "made since, or in no file of its own");
-        for other in ["dropped", "fts_1", "#sql-ib1", "c@002d"] {
-            assert_eq!(matched(&[("a", 50), ("b", 30), (other, 1)]), None, "{other}");
+        let of = |files: &[(&str, u64)]| DatabaseSizes::of_list(&tables, &list(files));
+        let partitions = of(&[("a", 50), ("b#P#p0", 10), ("b#P#p1", 20)]).unwrap();
+        assert_eq!(partitions.files, HashMap::from([("a".to_owned(), 50), ("b".to_owned(), 30)]));
+        assert!(partitions.is_one_to_one());
+        assert!(!of(&[("a", 50)]).unwrap().is_one_to_one(), "made since, or in no file of its own");
+        for other in ["dropped", "fts_1", "#sql-ib1"] {
+            let sizes = of(&[("a", 50), ("b", 30), (other, 1)]).unwrap();
+            assert!(sizes.files[other] == 1 && !sizes.is_one_to_one(), "{other}");
         }
-        assert_eq!(DatabaseSizes::matched(&[table("t#p", 1, 0)], &list(&[("t#p", 5)])), None, "MySQL shows it as it is, MariaDB does not");
+        assert_eq!(of(&[("a", 50), ("b@002dc", 1)]), None, "only the server decodes it");
+        let decoded = add_up(&[table("é-", 1, 0)], [("@1o@002d", "é-", 7), ("#sql-x", "", 3)]);
+        assert_eq!(decoded, HashMap::from([("é-".to_owned(), 7), ("#sql-x".to_owned(), 3)]));
+    }
+
+    #[test]
+    fn figures_go_by_files_where_a_table_cannot_be_looked_at() {
+        let sizes = sizes(&[table("a", 1, 0)], &[("a", 9)]);
+        assert!(!sizes.goes_by_files(&analysed(&["a"])));
+        assert!(sizes.goes_by_files(&Looked { blocked: set(&["a"]), ..Looked::default() }));
+        let made = TableSize { name: "made".into(), ..TableSize::default() };
+        assert!(self::sizes(&[made], &[("made", 9)]).goes_by_files(&Looked::default()));
     }
 
     #[test]
@@ -321,12 +363,12 @@ mod tests {
         DatabaseSizes { tables: tables.to_vec(), files: files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect() }
     }
 
-    fn names(names: &[&str]) -> HashSet<String> {
+    fn set(names: &[&str]) -> HashSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn analysed(tables: &[&str]) -> Looked {
-        Looked { analysed: names(tables), ..Looked::default() }
+        Looked { analysed: set(tables), ..Looked::default() }
     }
 
     fn bounds(exact: Exact) -> (u64, u64, bool) {
@@ -352,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_a_lock_keeps_from_us_is_neither_nothing_nor_enough_to_give_back() {
-        let frozen = Looked { blocked: names(&["m"]), ..analysed(&["own"]) };
+        let frozen = Looked { blocked: set(&["m"]), ..analysed(&["own"]) };
         let with = |table| sizes(&[self::table("own", 40, 60), table], &[("own", 100)]);
         assert_eq!(bounds(with(of("MyISAM", table("m", 7, 0))).exact(&frozen)), (47, u64::MAX, true));
         assert_eq!(bounds(with(table("m", 7, 0)).exact(&frozen)), (40, u64::MAX, true), "in a shared tablespace");
@@ -393,7 +435,7 @@ mod tests {
         let hidden = TableSize { name: "made".into(), ..TableSize::default() };
         let sizes = sizes(&[table("frozen", 1, 10), hidden], &[("frozen", 100), ("made", 50), ("FTS_1", 30), ("#sql-copy", 99)]);
         assert_eq!(bounds(sizes.exact(&analysed(&["frozen"]))), (81, 81, false));
-        let blocked = Looked { blocked: names(&["frozen"]), ..Looked::default() };
+        let blocked = Looked { blocked: set(&["frozen"]), ..Looked::default() };
         assert_eq!(bounds(sizes.exact(&blocked)), (170, 170, false));
     }
 

@@ -8,6 +8,7 @@ use super::memory::Used;
 use crate::domain::privileges::CALL;
 use crate::domain::quota::{Sold, Spared, concerned};
 use crate::domain::to_mb;
+use crate::failpoint::failpoint;
 use crate::mysql::revocations::{self, Revocation};
 use crate::mysql::sessions::{self, Targets, Watermarks, aim};
 use crate::mysql::{Error, Result, accounts, bindings};
@@ -19,6 +20,8 @@ pub(super) struct Done {
     pub(super) revoked: usize,
     /// Accounts that have them back.
     pub(super) restored: usize,
+    /// Sessions of these that were ended.
+    pub(super) sessions_ended: usize,
     /// What went wrong with one account; it keeps no other waiting, and what was done is told.
     pub(super) failure: Option<Error>,
 }
@@ -57,6 +60,7 @@ impl Enforcer {
             // whoever stood still in the middle may have come too late: what is noted somebody gives back
             revocations::record(&self.mysql, &sold.database, &noted).await?;
         }
+        failpoint!("E1");
         if !sold.is_over {
             tracing::warn!(
                 database = sold.database,
@@ -68,11 +72,14 @@ impl Enforcer {
                 "a database is over its quota: writing is taken, reading and deleting stay"
             );
         }
-        let watermarks = self.watermarks(sold, done.revoked > 0).await?;
+        let watermarks = self.watermarks(sold, done.revoked > 0, held.is_empty()).await?;
         for revocation in noted {
             if spared.has(&revocation.account.user) {
                 // put on the operator's list after it had been taken
-                self.give_back_one(&sold.database, &revocation).await?;
+                if let Err(error) = self.return_one(&sold.database, &revocation).await {
+                    done.failure = Some(error);
+                    continue;
+                }
                 done.restored += 1;
                 if !spared.is_own(&revocation.account.user) {
                     aim(targets, &revocation.account.user, None);
@@ -111,8 +118,16 @@ impl Enforcer {
 
     /// A session with an id up to the watermark of its node may have begun before the REVOKE, and keeps what it had then. The watermark of a
     /// node that has not applied the REVOKE yet, or does not answer, is taken in a later pass; until then all sessions there are ended.
-    async fn watermarks(&mut self, sold: &Sold, anew: bool) -> Result<Watermarks> {
-        let mut known = if sold.is_over && !anew { revocations::watermarks(&self.mysql, &sold.database).await? } else { Watermarks::new() };
+    /// `anew`: something has been taken just now. With nothing left to take, what was about to be taken when somebody died has been: stale
+    /// watermarks are taken anew too. Not while something is refused, or every session would be ended with every pass.
+    async fn watermarks(&mut self, sold: &Sold, anew: bool, is_nothing_left: bool) -> Result<Watermarks> {
+        let mut known = Watermarks::new();
+        if sold.is_over && !anew {
+            let (noted, is_stale) = revocations::watermarks(&self.mysql, &sold.database).await?;
+            if !(is_stale && is_nothing_left) {
+                known = noted;
+            }
+        }
         let new = sessions::watermarks(&self.mysql, &known, &mut self.measurements.silent_nodes).await?;
         if !new.is_empty() {
             known.extend(new);
@@ -121,21 +136,23 @@ impl Enforcer {
         Ok(known)
     }
 
-    /// Gives back exactly what was taken. Sessions began without it, so they are ended: apps reconnect and can write.
-    pub(super) async fn give_back(&mut self, sold: &Sold, used_bytes: u64, targets: &mut Targets) -> Result<Done> {
+    /// Gives back exactly what was taken. Sessions began without it, so they are ended: apps reconnect and can write. What was taken is
+    /// forgotten last: until then whoever leads does all this again.
+    pub(super) async fn give_back(&mut self, sold: &Sold, used_bytes: u64) -> Result<Done> {
         let spared = self.settings.load().spared();
         let mut done = Done::default();
-        let mut accounts_restored = BTreeSet::new();
+        let (mut accounts_restored, mut returned, mut targets) = (BTreeSet::new(), Vec::new(), Targets::new());
         for revocation in revocations::list(&self.mysql, &sold.database).await? {
             if !self.leads() {
                 return Ok(done);
             }
-            match self.give_back_one(&sold.database, &revocation).await {
-                Ok(()) => {
+            match self.grant_one(&sold.database, &revocation).await {
+                Ok(is_done) => {
                     if !spared.is_own(&revocation.account.user) {
-                        aim(targets, &revocation.account.user, None);
+                        aim(&mut targets, &revocation.account.user, None);
                     }
-                    accounts_restored.insert(revocation.account);
+                    accounts_restored.insert(revocation.account.clone());
+                    returned.extend(is_done.then_some(revocation));
                 }
                 Err(error) => {
                     tracing::warn!(database = sold.database, account = revocation.account.user, %error, "writing could not be given back yet");
@@ -144,7 +161,20 @@ impl Enforcer {
             }
         }
         done.restored = accounts_restored.len();
-        if done.failure.is_some() {
+        let is_all = done.failure.is_none();
+        failpoint!("E2");
+        match sessions::kill(&self.mysql, &targets).await {
+            Ok(ended) => done.sessions_ended = ended,
+            // a session that the server keeps alive must not end all others again and again
+            Err(error) => {
+                tracing::warn!(database = sold.database, %error, "not every session that is to begin anew could be ended");
+                done.failure = Some(error);
+            }
+        }
+        for revocation in &returned {
+            revocations::forget_one(&self.mysql, &sold.database, revocation).await?;
+        }
+        if !is_all {
             return Ok(done);
         }
         self.measurements.forget(&sold.database);
@@ -160,7 +190,15 @@ impl Enforcer {
         Ok(done)
     }
 
-    async fn give_back_one(&self, database: &str, revocation: &Revocation) -> Result<()> {
+    async fn return_one(&self, database: &str, revocation: &Revocation) -> Result<()> {
+        if self.grant_one(database, revocation).await? {
+            revocations::forget_one(&self.mysql, database, revocation).await?;
+        }
+        Ok(())
+    }
+
+    /// False: its account is being made without what was taken, and needs the note.
+    async fn grant_one(&self, database: &str, revocation: &Revocation) -> Result<bool> {
         // asked first: an account that is made after the GRANT missed it is made without what was noted, and needs the note
         let is_being_made = bindings::is_being_made(&self.mysql, &revocation.account).await?;
         if !accounts::grant(&self.mysql, database, &revocation.account, &revocation.scope, &revocation.privileges).await? {
@@ -170,11 +208,9 @@ impl Enforcer {
                 is_being_made,
                 "an account, or what it had rights on, is not there: nothing to give back"
             );
-            if is_being_made {
-                return Ok(());
-            }
+            return Ok(!is_being_made);
         }
-        revocations::forget_one(&self.mysql, database, revocation).await
+        Ok(true)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Enforcer;
-use super::memory::{Look, Scan, Used};
+use super::memory::{Asked, Listed, Look, Scan, Used, is_young, writes};
 use crate::domain::gate::{self, Counters};
 use crate::domain::quota::{Rules, Sold, Usage, is_suspect};
 use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics, files_of};
@@ -35,12 +35,14 @@ impl Enforcer {
         self.measurements.forget_others(sold);
         let at = Instant::now();
         self.open_databases(sold, time_box).await?;
+        let listed_at = Instant::now();
         let screen = tablespaces::screen(&self.mysql, &self.measurements.databases).await?;
         let memory = &mut self.measurements;
         memory.files = screen.files;
-        memory.suspects.clear();
-        let suspects = sold.iter().filter(|sold| is_suspect(memory.file_bytes(&sold.database), sold)).map(|sold| sold.database.as_str());
-        memory.listed = files_of(&screen.list, &suspects.collect());
+        memory.suspects =
+            sold.iter().filter(|sold| is_suspect(memory.file_bytes(&sold.database), sold)).map(|sold| sold.database.clone()).collect();
+        let files = files_of(&screen.list, memory.suspects.iter().map(String::as_str));
+        memory.listed = Some(Listed { at: listed_at, files });
         memory.scan = Some(Scan { at, took: at.elapsed(), counters });
         Ok(screen.list.len())
     }
@@ -97,23 +99,20 @@ impl Enforcer {
     async fn measure(&mut self, sold: &Sold, rules: Rules, time_box: Option<Duration>) -> Result<Used> {
         let database = &sold.database;
         let needed = if sold.is_over { sold.quota_bytes / 100 * u64::from(rules.restore_below) } else { sold.quota_bytes };
-        // its tables alone cost nothing; its files cost a list of all files there are, unless this pass has made one
-        let tables = usage::tables(&self.mysql, database).await?;
+        // its tables alone cost nothing; its files cost a list of all files there are
+        let Asked { at, tables } = match self.measurements.asked.remove(database).filter(|asked| is_young(asked.at)) {
+            Some(asked) => asked,
+            None => self.ask_one(database).await?,
+        };
         let (last, changed_at) = self.measurements.last_look(sold, &tables, needed);
         if let Some(used) = last {
             return Ok(used);
         }
         let started = Instant::now();
-        // a file may have grown since that list was made, and its free space with it: so the list proves nobody to be under the quota
-        let listed = self.measurements.listed.get(database).and_then(|files| DatabaseSizes::matched(&tables, files));
-        let listed = listed.filter(|sizes| sizes.bound().is_some_and(|bound| bound >= needed));
-        let is_listed = listed.is_some();
-        let sizes = match listed {
-            Some(sizes) => sizes,
-            None => usage::with_files(&self.mysql, database, tables).await?,
-        };
+        let before = writes(&tables);
+        let sizes = self.with_files(database, tables, at, needed).await?;
         if let Some(bound) = sizes.bound().filter(|bound| *bound < needed) {
-            self.measurements.set_hidden(database, false);
+            self.measurements.set_hidden(database, false, false);
             let usage = Usage { at_least: 0, at_most: bound, disk: sizes.disk(), hidden_for: Duration::ZERO };
             let for_people = by_statistics(&sizes.tables, self.measurements.files(database)).min(bound);
             let used = Used { usage, for_people: Some(for_people), is_unfinished: false };
@@ -121,25 +120,78 @@ impl Enforcer {
             self.measurements.set_calm(database, used);
             return Ok(used);
         }
-        if let Some(used) = self.measurements.recent_look(sold) {
+        if let Some(mut used) = self.measurements.recent_look(sold) {
+            used.usage.disk = sizes.disk();
             return Ok(used);
         }
-        let looked = self.measurements.looked_at(database);
+        let (looked, before) = self.measurements.looked_at(database).unwrap_or((Looked::default(), before));
         let measured = usage::measure(&self.mysql, database, sizes, looked, time_box.map(|_| usage::TIME_BOX)).await?;
         let Exact { at_least, at_most, is_hidden } = measured.exact();
-        self.measurements.set_hidden(database, is_hidden);
+        self.measurements.set_hidden(database, is_hidden, measured.is_unfinished);
         let usage = Usage { at_least, at_most, disk: measured.sizes.disk(), hidden_for: self.measurements.hidden_for(database) };
         let used = Used { usage, for_people: (at_least == at_most).then_some(at_least), is_unfinished: measured.is_unfinished };
-        let is_certain = !measured.sizes.has_outside() && !(is_listed && !measured.looked.blocked.is_empty());
-        let rest = measured.is_unfinished.then_some(measured.looked);
+        let has_outside = measured.sizes.has_outside();
+        // what was written to after its turn is not in the figures
+        let changed_at = if before == writes(&measured.sizes.tables) { changed_at } else { Instant::now() };
+        let rest = measured.is_unfinished.then_some((measured.looked, before));
         self.remember(database, used, &measured.sizes, started, changed_at, rest);
-        if is_certain {
+        if !has_outside {
             self.measurements.set_calm(database, used);
         }
         Ok(used)
     }
 
-    fn remember(&mut self, database: &str, used: Used, sizes: &DatabaseSizes, started: Instant, changed_at: Instant, rest: Option<Looked>) {
+    /// Asks for the tables of suspects that are going to be measured: before a list of files, so that one is good for all of them.
+    pub(super) async fn ask(&mut self, suspects: impl Iterator<Item = &Sold>, time_box: Option<Duration>) {
+        for sold in suspects {
+            let memory = &self.measurements;
+            let is_spared = memory.calm(sold).is_some() || (time_box.is_some() && memory.is_left_alone(&sold.database));
+            if is_spared || memory.asked.contains_key(&sold.database) {
+                continue;
+            }
+            // what keeps the server from answering is met, and told, when it is this one's turn
+            if let Ok(asked) = self.ask_one(&sold.database).await {
+                self.measurements.asked.insert(sold.database.clone(), asked);
+            }
+        }
+    }
+
+    async fn ask_one(&self, database: &str) -> Result<Asked> {
+        let tables = usage::tables(&self.mysql, database).await?;
+        Ok(Asked { at: Instant::now(), tables })
+    }
+
+    /// Adds the files of a suspect to its tables. From the last list, if that was made afterwards; or if it shows a file for each of them that
+    /// was large enough then (`needed`, in bytes): whoever seems to be under may have had more than free space added to a file since.
+    async fn with_files(&mut self, database: &str, tables: Vec<TableSize>, asked_at: Instant, needed: u64) -> Result<DatabaseSizes> {
+        let listed = self.measurements.listed.as_ref().filter(|listed| is_young(listed.at));
+        if let Some(listed) = listed
+            && let Some(sizes) = listed.files.get(database).and_then(|files| DatabaseSizes::of_list(&tables, files))
+            && (asked_at <= listed.at || (sizes.is_one_to_one() && sizes.bound().is_some_and(|bound| bound >= needed)))
+        {
+            return Ok(sizes);
+        }
+        let at = Instant::now();
+        let list = tablespaces::list(&self.mysql).await?;
+        let memory = &mut self.measurements;
+        let files = files_of(&list, memory.suspects.iter().map(String::as_str).chain([database]));
+        let found = files.get(database).and_then(|files| DatabaseSizes::of_list(&tables, files));
+        memory.listed = Some(Listed { at, files });
+        match found {
+            Some(sizes) => Ok(sizes),
+            None => usage::with_files(&self.mysql, database, tables).await,
+        }
+    }
+
+    fn remember(
+        &mut self,
+        database: &str,
+        used: Used,
+        sizes: &DatabaseSizes,
+        started: Instant,
+        changed_at: Instant,
+        rest: Option<(Looked, u64)>,
+    ) {
         let is_doubtful = rest.is_some() || used.usage.hidden_for > Duration::ZERO || sizes.tables.iter().any(TableSize::must_be_read);
         let signature = self.measurements.signature(database, &sizes.tables);
         let look = Look { at: Instant::now(), took: started.elapsed(), signature, changed_at, used, is_doubtful, rest };

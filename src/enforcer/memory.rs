@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::outside::Audit;
 use crate::domain::gate::Counters;
-use crate::domain::quota::{Sold, Usage};
+use crate::domain::quota::{Sold, Usage, is_suspect};
 use crate::domain::usage::{FileSizes, Looked, TableSize};
 
 /// How long after a change statistics go on being made: deleted rows leave their pages later.
 const SETTLING: Duration = Duration::from_secs(10);
 /// How long what is known of an unchanged database is good for at least, and at most: its statistics may be frozen.
 const FRESH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+/// How long tables, and a list of files, may be used for a look: other databases are looked at meanwhile.
+const YOUNG: Duration = Duration::from_secs(5);
 /// In between, another look at it takes this part of the time: one in a hundred.
 const SETTLED_SHARE: u32 = 100;
 /// How long a database may be taken for calm: a page that was freed can be filled again without being created.
@@ -38,13 +40,14 @@ pub(super) struct Memory {
     pub(super) files: HashMap<String, FileSizes>,
     /// Suspects as of the last scan.
     pub(super) suspects: HashSet<String>,
-    /// Files of suspects, table by table, where this pass has looked at everybody.
-    pub(super) listed: HashMap<String, Vec<(String, u64)>>,
+    /// The last list of files in this pass.
+    pub(super) listed: Option<Listed>,
+    /// What was asked of suspects in this pass, to be used once.
+    pub(super) asked: HashMap<String, Asked>,
     pub(super) opened: HashSet<String>,
     /// The server's counters when this pass began.
     pub(super) counters: Counters,
-    /// Suspects that turned out to be under their quota, with all their tables in files of their own: when, and the pages that had been
-    /// created by then.
+    /// Suspects with all their tables in files of their own: when they were looked at, and the pages that had been created by then.
     calm: HashMap<String, (Instant, u64, Used)>,
     looks: HashMap<String, Look>,
     /// Databases that could not be measured: when, and how long that took to find out.
@@ -64,6 +67,26 @@ pub(super) struct Scan {
     pub(super) took: Duration,
     /// What the counters said before it.
     pub(super) counters: Counters,
+}
+
+/// A list of files.
+pub(super) struct Listed {
+    /// When it was begun.
+    pub(super) at: Instant,
+    /// By database, of those that were suspect by then.
+    pub(super) files: HashMap<String, Vec<(String, u64)>>,
+}
+
+/// The tables of a suspect.
+pub(super) struct Asked {
+    /// When the server had answered.
+    pub(super) at: Instant,
+    pub(super) tables: Vec<TableSize>,
+}
+
+/// Whether what was found out then may still be used in this pass.
+pub(super) fn is_young(at: Instant) -> bool {
+    at.elapsed() < YOUNG
 }
 
 /// Which server, and when it started, by our clock.
@@ -101,8 +124,8 @@ pub(super) struct Look {
     pub(super) used: Used,
     /// Whether writes to a table of this database cannot be seen from outside, or one is hidden, or there was no time for all.
     pub(super) is_doubtful: bool,
-    /// What was looked at, where there was no time for all.
-    pub(super) rest: Option<Looked>,
+    /// Where there was no time for all: what was looked at, and [`writes`] before.
+    pub(super) rest: Option<(Looked, u64)>,
 }
 
 impl Look {
@@ -114,7 +137,7 @@ impl Look {
 
     /// Whether another one would cost too much.
     fn is_too_soon(&self, is_over: bool) -> bool {
-        (is_over || self.is_doubtful) && self.at.elapsed() < self.took * SHARE
+        (is_over || self.is_doubtful) && self.at.elapsed() < (self.took * SHARE).min(LEFT_ALONE)
     }
 }
 
@@ -156,8 +179,13 @@ impl Memory {
         self.files.get(database).copied().unwrap_or_default()
     }
 
+    /// Whether a database is to be looked at exactly, as far as is known.
+    pub(super) fn is_suspect(&self, sold: &Sold) -> bool {
+        is_suspect(self.size(&sold.database), sold) || self.is_hidden(&sold.database)
+    }
+
     /// Whether a database keeps the size of a table from everybody.
-    pub(super) fn is_hidden(&self, database: &str) -> bool {
+    fn is_hidden(&self, database: &str) -> bool {
         self.hidden.contains_key(database)
     }
 
@@ -166,11 +194,11 @@ impl Memory {
         self.hidden.get(database).map_or(Duration::ZERO, Instant::elapsed)
     }
 
-    /// Notes whether it does.
-    pub(super) fn set_hidden(&mut self, database: &str, is_hidden: bool) {
+    /// Notes whether it does. A look that `is_unfinished` has not reached them all, and proves of no database that it does not.
+    pub(super) fn set_hidden(&mut self, database: &str, is_hidden: bool, is_unfinished: bool) {
         if is_hidden {
             self.hidden.entry(database.to_owned()).or_insert_with(Instant::now);
-        } else {
+        } else if !is_unfinished {
             self.hidden.remove(database);
         }
     }
@@ -215,15 +243,15 @@ impl Memory {
         (is_good.then(|| last.used.hidden(hidden_for)), last.changed_at)
     }
 
-    /// What the last look found, if another one would cost too much, whatever has changed.
+    /// What the last look found, if another one would cost too much, whatever has changed but its files.
     pub(super) fn recent_look(&self, sold: &Sold) -> Option<Used> {
         let last = self.looks.get(&sold.database).filter(|last| last.is_too_soon(sold.is_over))?;
         Some(last.used.hidden(self.hidden_for(&sold.database)))
     }
 
     /// What the last look had no time for the rest of.
-    pub(super) fn looked_at(&mut self, database: &str) -> Looked {
-        self.looks.get_mut(database).and_then(|last| last.rest.take()).unwrap_or_default()
+    pub(super) fn looked_at(&mut self, database: &str) -> Option<(Looked, u64)> {
+        self.looks.get_mut(database).and_then(|last| last.rest.take())
     }
 
     /// Notes a look.
@@ -313,6 +341,15 @@ impl Memory {
     }
 }
 
+/// Changes whenever a table is written to, made or dropped.
+pub(super) fn writes(tables: &[TableSize]) -> u64 {
+    let mut tables: Vec<_> = tables.iter().map(|table| (&table.name, &table.updated)).collect();
+    tables.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    tables.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,6 +361,16 @@ mod tests {
         assert!(!memory.is_another("a".into(), 100));
         assert!(memory.is_another("a".into(), 50), "started anew");
         assert!(memory.is_another("b".into(), 50), "another node");
+    }
+
+    #[test]
+    fn a_look_that_is_not_finished_proves_nothing() {
+        let mut memory = Memory::default();
+        memory.set_hidden("d", true, false);
+        memory.set_hidden("d", false, true);
+        assert!(memory.is_hidden("d"));
+        memory.set_hidden("d", false, false);
+        assert!(!memory.is_hidden("d"));
     }
 
     fn table(updated: &str) -> TableSize {

@@ -59,7 +59,10 @@ impl Audit {
 
     fn to_measure(&self) -> Vec<String> {
         let is_due = |last: &Option<Outside>| last.as_ref().is_none_or(|last| last.at.elapsed() >= OUTSIDE.max(last.took * SHARE));
-        self.outside.iter().filter(|(_, last)| is_due(last)).map(|(database, _)| database.clone()).collect()
+        let mut due: Vec<_> = self.outside.iter().filter(|(_, last)| is_due(last)).collect();
+        // whoever has waited longest comes first: there may not be time for all
+        due.sort_unstable_by_key(|(_, last)| last.as_ref().map(|last| last.at));
+        due.into_iter().map(|(database, _)| database.clone()).collect()
     }
 }
 
@@ -68,8 +71,13 @@ impl Enforcer {
     /// everywhere. Returns about how many databases something failed.
     pub(super) async fn audit(&mut self, definitions: Option<u64>, time_box: Option<Duration>) -> Result<usize> {
         let is_mariadb = self.mysql.info().await?.dialect == Dialect::MariaDb;
+        let mut failures = 0;
         if let Some(definitions) = definitions.filter(|definitions| self.measurements.audit.is_due(*definitions)) {
-            let found = tablespaces::outside(&self.mysql).await?;
+            let found = tablespaces::outside(&self.mysql).await.unwrap_or_else(|error| {
+                failures += 1;
+                tracing::warn!(%error, "other engines and shared tablespaces could not be looked for");
+                self.measurements.audit.outside.keys().cloned().collect()
+            });
             let Memory { audit, databases, .. } = &mut self.measurements;
             let is_first = audit.at.replace((Instant::now(), definitions)).is_none();
             if !is_mariadb {
@@ -82,7 +90,6 @@ impl Enforcer {
                 audit.found(database);
             }
         }
-        let mut failures = 0;
         let started = Instant::now();
         while time_box.is_none() || started.elapsed() < AUDIT_BOX {
             let Some(database) = self.measurements.audit.queue.pop() else { break };
@@ -95,7 +102,11 @@ impl Enforcer {
                 }
             }
         }
+        let started = Instant::now();
         for database in self.measurements.audit.to_measure() {
+            if time_box.is_some() && started.elapsed() >= usage::TIME_BOX {
+                break;
+            }
             if let Err(error) = self.measure_outside(&database, time_box).await {
                 failures += 1;
                 tracing::warn!(database, %error, "tables of other engines, or in shared tablespaces, could not be measured yet");
@@ -123,13 +134,13 @@ impl Enforcer {
             // where a lock hides it, what was known before is the most that is known
             let is_known = !measured.exact().is_hidden && !measured.is_unfinished;
             let bytes = measured.sizes.outside_bytes(&measured.looked).max(if is_known { 0 } else { audit.bytes(database) });
-            let is_hidden = measured.exact().is_hidden;
+            let (is_hidden, is_unfinished) = (measured.exact().is_hidden, measured.is_unfinished);
             let rest = measured.is_unfinished.then_some(measured.looked);
             audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes, rest }));
-            self.measurements.set_hidden(database, is_hidden);
+            self.measurements.set_hidden(database, is_hidden, is_unfinished);
         } else {
             audit.outside.remove(database);
-            self.measurements.set_hidden(database, false);
+            self.measurements.set_hidden(database, false, false);
         }
         Ok(())
     }

@@ -60,13 +60,17 @@ impl Enforcer {
     pub(super) async fn pass(&mut self, time_box: Option<Duration>) -> Result<PassReport> {
         let started = Instant::now();
         self.measurements.silent_nodes.clear();
-        self.measurements.listed.clear();
+        self.measurements.listed = None;
+        self.measurements.asked.clear();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
         let scan = self.gate(time_box).await?;
         let sold = match scan {
             Some(counters) => {
                 let sold = quota::sold(&self.mysql).await?;
+                // before the list of files, so that this one is good for them too
+                let known: Vec<&Sold> = sold.iter().filter(|sold| self.measurements.suspects.contains(&sold.database)).collect();
+                self.ask(known.into_iter(), time_box).await;
                 report.rows.screen = self.screen(&sold, counters, time_box).await? as u64;
                 report.failures += self.audit(Some(counters.definitions), time_box).await?;
                 for sold in &sold {
@@ -86,6 +90,8 @@ impl Enforcer {
         report.milliseconds.screen = milliseconds(started);
 
         let started = Instant::now();
+        let suspects: Vec<&Sold> = sold.iter().filter(|sold| self.measurements.is_suspect(sold)).collect();
+        self.ask(suspects.into_iter(), time_box).await;
         let mut targets = Targets::new();
         let mut measured = HashMap::new();
         for sold in &sold {
@@ -93,7 +99,7 @@ impl Enforcer {
                 break;
             }
             let size = self.measurements.size(&sold.database);
-            if is_suspect(size, sold) || self.measurements.is_hidden(&sold.database) {
+            if self.measurements.is_suspect(sold) {
                 report.suspects += 1;
                 let began = Instant::now();
                 match in_time(time_box, self.enforce(sold, &mut report, &mut targets, time_box)).await {
@@ -119,10 +125,10 @@ impl Enforcer {
             }
         }
         if report.scanned && self.leads() {
-            self.give_back_to_orphans(&mut report, &mut targets).await?;
+            self.give_back_to_orphans(&mut report).await;
         }
         match sessions::kill(&self.mysql, &targets).await {
-            Ok(ended) => report.sessions_ended = ended,
+            Ok(ended) => report.sessions_ended += ended,
             // what was taken is taken, and must be told
             Err(error) => {
                 report.failures += 1;
@@ -153,7 +159,7 @@ impl Enforcer {
             // its files alone may say enough
             Err(error) => (self.unknown(sold), Some(error)),
         };
-        let Done { revoked, restored, failure } = match judge(&used.usage, sold, rules) {
+        let Done { revoked, restored, sessions_ended, failure } = match judge(&used.usage, sold, rules) {
             Verdict::Ok => Done::default(),
             Verdict::Violator => {
                 report.violators += 1;
@@ -166,11 +172,12 @@ impl Enforcer {
             }
             Verdict::Reformer => {
                 report.reformers += 1;
-                self.give_back(sold, used.for_people.unwrap_or(0), targets).await?
+                self.give_back(sold, used.for_people.unwrap_or(0)).await?
             }
         };
         report.revoked += revoked;
         report.restored += restored;
+        report.sessions_ended += sessions_ended;
         if let Some(failure) = failure.or(unmeasured) {
             return Err(failure);
         }
@@ -215,16 +222,22 @@ impl Enforcer {
     }
 
     /// No instance, no quota: whatever was taken is given back.
-    async fn give_back_to_orphans(&mut self, report: &mut PassReport, targets: &mut Targets) -> Result<()> {
-        for database in quota::orphans(&self.mysql).await? {
+    async fn give_back_to_orphans(&mut self, report: &mut PassReport) {
+        let orphans = quota::orphans(&self.mysql).await.unwrap_or_else(|error| {
+            report.failures += 1;
+            tracing::warn!(%error, "databases that no instance stands for could not be looked for yet");
+            Vec::new()
+        });
+        for database in orphans {
             if !self.leads() {
                 break;
             }
             tracing::warn!(database, "writing was taken from a database that no instance stands for any more");
             let sold = Sold { database, is_over: true, ..Sold::default() };
-            match self.give_back(&sold, 0, targets).await {
+            match self.give_back(&sold, 0).await {
                 Ok(done) => {
                     report.restored += done.restored;
+                    report.sessions_ended += done.sessions_ended;
                     report.failures += usize::from(done.failure.is_some());
                 }
                 Err(error) => {
@@ -233,7 +246,6 @@ impl Enforcer {
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -301,12 +301,12 @@ pub(super) fn connect(options: &MySqlConnectOptions) -> BoxFuture<'_, sqlx::Resu
 
 /// What every session of the broker relies on: quoting rules (see `quote`); on MariaDB, a GRANT that makes no account, without a password at
 /// that, where there is none (MySQL knows no such GRANT any more, nor the mode against it); on Galera, reads that see what any node has
-/// committed; on MySQL, table sizes that are not a day old. A server that does not know a variable says 1193.
+/// committed; on MySQL, table sizes that are not a day old; answers in English, because those of ANALYZE have no number. A server that does not know a variable says 1193.
 async fn session_settings(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     connection
         .execute(
             "SET SESSION sql_mode = CONCAT('STRICT_TRANS_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-             IF(VERSION() LIKE '%MariaDB%', ',NO_AUTO_CREATE_USER', ''))",
+             IF(VERSION() LIKE '%MariaDB%', ',NO_AUTO_CREATE_USER', '')), lc_messages = 'en_US'",
         )
         .await?;
     for setting in ["SET SESSION wsrep_sync_wait = 15", "SET SESSION information_schema_stats_expiry = 0"] {

@@ -28,7 +28,7 @@ pub struct Revocation {
     pub privileges: Vec<String>,
 }
 
-/// Notes a database as over its quota, and what is about to be taken; what was noted before stays.
+/// Notes a database as over its quota, and what is about to be taken; what was noted before stays. Watermarks are stale from here on.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
@@ -36,11 +36,14 @@ pub async fn record(mysql: &Mysql, database: &str, revocations: &[Revocation]) -
     mysql
         .transact("record a violation", |mut transaction| async move {
             let doing = Error::doing("a note on a database over its quota");
-            sqlx::query("INSERT IGNORE INTO quota_violations (db_name, watermarks, since) VALUES (?, '', UTC_TIMESTAMP(6))")
-                .bind(database)
-                .execute(&mut *transaction)
-                .await
-                .map_err(&doing)?;
+            sqlx::query(
+                "INSERT INTO quota_violations (db_name, watermarks, is_stale, since) VALUES (?, '', TRUE, UTC_TIMESTAMP(6)) \
+                 ON DUPLICATE KEY UPDATE is_stale = TRUE",
+            )
+            .bind(database)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&doing)?;
             for revocation in revocations {
                 note(&mut transaction, database, revocation).await?;
             }
@@ -202,19 +205,20 @@ pub async fn forget(mysql: &Mysql, database: &str) -> Result<bool> {
         .await
 }
 
-/// Which sessions began before the privileges were taken; empty when that is not known.
+/// Which sessions began before the privileges were taken, empty when that is not known; and whether something was about to be taken since.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn watermarks(mysql: &Mysql, database: &str) -> Result<Watermarks> {
+pub async fn watermarks(mysql: &Mysql, database: &str) -> Result<(Watermarks, bool)> {
     mysql
         .repeat("look at watermarks", |mut connection| async move {
-            let text: Option<String> = sqlx::query_scalar("SELECT watermarks FROM quota_violations WHERE db_name = ?")
+            let noted: Option<(String, bool)> = sqlx::query_as("SELECT watermarks, is_stale FROM quota_violations WHERE db_name = ?")
                 .bind(database)
                 .fetch_optional(&mut *connection)
                 .await
                 .map_err(Error::doing("a look at watermarks"))?;
-            Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+            let (text, is_stale) = noted.unwrap_or_default();
+            Ok((serde_json::from_str(&text).unwrap_or_default(), is_stale))
         })
         .await
 }
@@ -228,7 +232,7 @@ pub async fn set_watermarks(mysql: &Mysql, database: &str, watermarks: &Watermar
     let text = text.as_str();
     mysql
         .repeat("set watermarks", |mut connection| async move {
-            sqlx::query("UPDATE quota_violations SET watermarks = ? WHERE db_name = ?")
+            sqlx::query("UPDATE quota_violations SET watermarks = ?, is_stale = FALSE WHERE db_name = ?")
                 .bind(text)
                 .bind(database)
                 .execute(&mut *connection)

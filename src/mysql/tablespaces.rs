@@ -19,8 +19,24 @@ pub struct Screen {
     pub list: Vec<(String, u64)>,
 }
 
-/// The size of the files of each of `databases`. At once right, and nothing a tenant sets on a table hides its growth. MariaDB
-/// lists only what was opened since it started: see [`super::usage::tables`].
+/// Every file there is: name as spelled, and bytes. At once right, and nothing a tenant sets on a table hides its growth. MariaDB lists only
+/// what was opened since it started: see [`super::usage::tables`].
+///
+/// # Errors
+/// Whatever keeps the server from answering.
+pub async fn list(mysql: &Mysql) -> Result<Vec<(String, u64)>> {
+    let dialect = mysql.info().await?.dialect;
+    let mut connection = mysql.connection().await?;
+    let list = in_time("a look at the tablespaces", WHOLE_SERVER, list_on(&mut connection, dialect)).await?;
+    connection.give_back();
+    Ok(list)
+}
+
+async fn list_on(connection: &mut MySqlConnection, dialect: Dialect) -> Result<Vec<(String, u64)>> {
+    sqlx::query_as(dialect.tablespaces_query()).fetch_all(connection).await.map_err(Error::doing("a look at the tablespaces"))
+}
+
+/// The size of the files of each of `databases`, by a [`list`].
 ///
 /// # Errors
 /// Whatever keeps the server from answering.
@@ -33,8 +49,7 @@ pub async fn screen(mysql: &Mysql, databases: &[String]) -> Result<Screen> {
 }
 
 async fn screen_on(connection: &mut MySqlConnection, dialect: Dialect, databases: &[String]) -> Result<Screen> {
-    let list: Vec<(String, u64)> =
-        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
+    let list = list_on(connection, dialect).await?;
     let by_spelling = file_sizes(&list);
     let mut files = HashMap::new();
     for database in databases {
@@ -118,8 +133,7 @@ async fn outside_on(connection: &mut MySqlConnection, dialect: Dialect) -> Resul
         return Ok(shared.iter().filter_map(|name| tablespace::parts(name)).map(|(database, _)| tablespace::decode(database)).collect());
     }
     // not INNODB_TABLES, which has the tablespace of each table: it waits for a table that a tenant is making, as long as that takes
-    let files: Vec<(String, u64)> =
-        sqlx::query_as(dialect.tablespaces_query()).fetch_all(&mut *connection).await.map_err(Error::doing("a look at the tablespaces"))?;
+    let files = list_on(connection, dialect).await?;
     let with_file: HashSet<(&str, &str)> = files
         .iter()
         .filter_map(|(name, _)| tablespace::parts(name))

@@ -1,22 +1,26 @@
 //! How much one database uses, from the cheap and never too small to the exact. Nothing here waits for a tenant's locks for more
 //! than a moment.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use sqlx::{MySqlConnection, Row as _};
 
-use super::patience::{ONE_DATABASE, give_back, impatient, in_time};
+use super::patience::{ONE_DATABASE, WHOLE_SERVER, give_back, impatient, in_time};
+use super::pool::Connection;
 use super::tablespaces::spelled;
 use super::{Dialect, Error, Mysql, Result, code, quote};
 use crate::domain::quota::Usage;
 use crate::domain::tablespace;
-use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize};
+use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, add_up, names};
 
 /// How long making statistics, or reading tables, may go on before another table is begun.
 pub const TIME_BOX: Duration = Duration::from_secs(2);
 /// How long the reading of one table may take. Seconds; what is not read by then is larger than anybody needs.
 const READ_TIME: u64 = 5;
+
+/// How long statistics of one table, or one statement's worth of tables, may take; one that takes longer counts by its file.
+const MAINTENANCE: Duration = Duration::from_secs(5);
 
 /// The columns of a table, in the order of the query that reads them.
 type TableRow = (String, Option<String>, Option<u64>, u64, Option<String>);
@@ -122,18 +126,30 @@ async fn look(
 ) -> Result<Measured> {
     let dialect = mysql.info().await?.dialect;
     let mut connection = impatient(mysql, dialect).await?;
+    let session = session_of(&mut connection).await?;
     let until = time_box.map(|time_box| Instant::now() + time_box);
-    let mut look = Look { connection: &mut connection, dialect, database, looked, until, has_begun: false };
+    let mut look = Look { mysql, connection, session, dialect, database, looked, until, has_begun: false };
     let is_finished = look.at_tables_outside(&before).await? && (only_outside || look.at_tables_with_files(&before).await?);
-    let looked = look.looked;
-    let tables = tables_on(&mut connection, database).await?;
+    let tables = tables_on(&mut look.connection, database).await?;
+    if is_finished {
+        look.miss_nothing(&before.tables, &tables);
+    }
+    let Look { mut connection, looked, .. } = look;
+    let mut sizes = DatabaseSizes { tables, files: before.files };
+    // where the size of a file counts, it must be that of the table there is now
+    if sizes.goes_by_files(&looked) || sizes.has_lost(&before.tables) {
+        sizes.files = files_on(&mut connection, dialect, database, &sizes.tables).await?;
+    }
     give_back(connection).await?;
-    Ok(Measured { sizes: DatabaseSizes { tables, files: before.files }, looked, is_unfinished: !is_finished })
+    Ok(Measured { sizes, looked, is_unfinished: !is_finished })
 }
 
 /// An exact look in progress.
 struct Look<'a> {
-    connection: &'a mut MySqlConnection,
+    mysql: &'a Mysql,
+    connection: Connection,
+    /// The id of that connection.
+    session: u64,
     dialect: Dialect,
     database: &'a str,
     looked: Looked,
@@ -148,8 +164,16 @@ impl Look<'_> {
     }
 
     fn is_new(&self, table: &TableSize) -> bool {
-        let Looked { analysed, blocked, read } = &self.looked;
+        let Looked { analysed, blocked, read, .. } = &self.looked;
         !analysed.contains(&table.name) && !blocked.contains(&table.name) && !read.contains_key(&table.name)
+    }
+
+    /// What was made, or given another name, while this look went on, counts as blocked: its owner could do so in each.
+    fn miss_nothing(&mut self, before: &[TableSize], now: &[TableSize]) {
+        let known = names(before);
+        let missed = now.iter().filter(|table| !known.contains(table.name.as_str()) && self.is_new(table));
+        let missed: Vec<String> = missed.map(|table| table.name.clone()).collect();
+        self.looked.blocked.extend(missed);
     }
 
     /// Tables in no file of InnoDB's view, one by one, and with a second of patience: a busy one must not look like one that hides. False:
@@ -173,11 +197,14 @@ impl Look<'_> {
                 Some("MyISAM" | "Aria") => format!("{patience}CHECK TABLE {name} FAST QUICK"),
                 _ => format!("{patience}ANALYZE NO_WRITE_TO_BINLOG TABLE {name}"),
             };
-            let answers = self.maintain(statement).await?;
-            if answers.iter().any(Answer::is_blocked) {
-                self.looked.blocked.insert(table.name.clone());
-            } else {
-                self.looked.analysed.insert(table.name.clone());
+            match self.maintain(statement).await? {
+                Some(answers) if answers.iter().any(Answer::is_gone) => {}
+                Some(answers) if !answers.iter().any(Answer::is_blocked) => {
+                    self.looked.analysed.insert(table.name.clone());
+                }
+                _ => {
+                    self.looked.blocked.insert(table.name.clone());
+                }
             }
         }
         Ok(true)
@@ -191,26 +218,30 @@ impl Look<'_> {
             .filter(|table| before.files.contains_key(&table.name) && table.can_be_analysed() && self.is_new(table))
             .map(|table| table.name.as_str())
             .collect();
-        // MySQL waits a second for each locked table, and cannot be told to wait less
-        let at_once = match self.dialect {
-            Dialect::MariaDb => 50,
-            Dialect::MySql => 1,
-        };
         let mut rest = names.as_slice();
         while !rest.is_empty() {
             if self.is_late() {
                 return Ok(false);
             }
+            // MySQL waits a second for each locked table, and cannot be told to wait less
+            let at_once = if self.dialect == Dialect::MySql || self.looked.one_by_one { 1 } else { 50 };
             let (now, later) = rest.split_at(at_once.min(rest.len()));
-            rest = later;
             let quoted: Vec<_> = now.iter().map(|name| self.quoted(name)).collect();
-            let answers = self.maintain(format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", quoted.join(", "))).await?;
+            let Some(answers) = self.maintain(format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", quoted.join(", "))).await? else {
+                if let [table] = now {
+                    self.looked.blocked.insert((*table).to_owned());
+                    rest = later;
+                }
+                self.looked.one_by_one = true;
+                continue;
+            };
+            rest = later;
             let prefix = format!("{}.", self.database);
             let done = answers.iter().filter(|answer| answer.is_done());
             self.looked.analysed.extend(done.map(|answer| answer.table.strip_prefix(&prefix).unwrap_or(&answer.table).to_owned()));
             let blocked: Vec<&str> = now.iter().copied().filter(|name| !self.looked.analysed.contains(*name)).collect();
             self.looked.blocked.extend(blocked.into_iter().map(str::to_owned));
-            if at_once == 1 && answers.iter().any(Answer::is_blocked) {
+            if self.dialect == Dialect::MySql && answers.iter().any(Answer::is_blocked) {
                 // the others count as this one, or whoever locks a thousand tables is never looked at to the end
                 self.looked.blocked.extend(rest.iter().map(|name| (*name).to_owned()));
                 break;
@@ -258,12 +289,30 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// ANALYZE or CHECK. A failed table is a row of the answer and no error.
-    async fn maintain(&mut self, statement: String) -> Result<Vec<Answer>> {
+    /// ANALYZE or CHECK. A failed table is a row of the answer and no error. None: it took too long, as its owner can make it
+    /// (`STATS_SAMPLE_PAGES`).
+    async fn maintain(&mut self, statement: String) -> Result<Option<Vec<Answer>>> {
         let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_all(&mut *self.connection);
-        let rows = in_time("ANALYZE", ONE_DATABASE, async { rows.await.map_err(Error::doing("ANALYZE")) }).await?;
+        let Ok(rows) = tokio::time::timeout(MAINTENANCE, rows).await else {
+            self.begin_anew().await?;
+            return Ok(None);
+        };
+        let rows = rows.map_err(Error::doing("ANALYZE"))?;
         let cell = |row: &sqlx::mysql::MySqlRow, i: usize| row.try_get::<String, _>(i).map_err(Error::doing("ANALYZE"));
-        rows.iter().map(|row| Ok(Answer { table: cell(row, 0)?, text: cell(row, 3)? })).collect()
+        rows.iter().map(|row| Ok(Answer { table: cell(row, 0)?, text: cell(row, 3)? })).collect::<Result<_>>().map(Some)
+    }
+
+    /// Goes on with another connection, and ends the one that waits: its statement would go on in the server.
+    async fn begin_anew(&mut self) -> Result<()> {
+        self.connection = impatient(self.mysql, self.dialect).await?;
+        let end = super::raw(&mut self.connection, format!("KILL CONNECTION {}", self.session));
+        match in_time("KILL", ONE_DATABASE, async { end.await.map_err(Error::doing("KILL")) }).await {
+            // it has come to its end by itself
+            Err(error) if error.code() != Some(code::NO_SUCH_THREAD) => return Err(error),
+            _ => {}
+        }
+        self.session = session_of(&mut self.connection).await?;
+        Ok(())
     }
 
     fn quoted(&self, table: &str) -> String {
@@ -285,6 +334,16 @@ impl Answer {
     fn is_blocked(&self) -> bool {
         self.text.starts_with("Lock wait timeout")
     }
+
+    fn is_gone(&self) -> bool {
+        self.text.ends_with("doesn't exist")
+    }
+}
+
+async fn session_of(connection: &mut MySqlConnection) -> Result<u64> {
+    let doing = "a look at a connection";
+    let id = sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(connection);
+    in_time(doing, ONE_DATABASE, async { id.await.map_err(Error::doing(doing)) }).await
 }
 
 async fn files_on(
@@ -296,24 +355,13 @@ async fn files_on(
     let spelled = in_time("the encoding of a name", ONE_DATABASE, spelled(connection, dialect, database)).await?;
     let doing = "a look at the tablespaces of a database";
     let rows = sqlx::query_as(dialect.tablespaces_of_database_query()).bind(format!("{}/%", quote::like(&spelled))).fetch_all(connection);
-    let rows: Vec<(String, String, u64)> = in_time(doing, ONE_DATABASE, async { rows.await.map_err(Error::doing(doing)) }).await?;
-    let known: HashSet<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-    let mut files: HashMap<String, u64> = HashMap::new();
-    for (name, decoded, bytes) in &rows {
-        let Some((_, table)) = tablespace::parts(name) else { continue };
-        // a table may be called like a partition, or like a copy
-        let table = if known.contains(table) {
-            table
-        } else if tablespace::is_copy(table) {
-            if known.contains(decoded.as_str()) { decoded } else { table }
-        } else if dialect == Dialect::MariaDb {
-            decoded
-        } else {
-            tablespace::without_partition(table)
-        };
-        *files.entry(table.to_owned()).or_insert(0) += bytes;
-    }
-    Ok(files)
+    let rows: Vec<(String, String, u64)> = in_time(doing, WHOLE_SERVER, async { rows.await.map_err(Error::doing(doing)) }).await?;
+    let files = rows.iter().filter_map(|(name, decoded, bytes)| {
+        let (_, table) = tablespace::parts(name)?;
+        let decoded = if dialect == Dialect::MariaDb { decoded } else { tablespace::without_partition(table) };
+        Some((table, decoded, *bytes))
+    });
+    Ok(add_up(tables, files))
 }
 
 async fn tables_on(connection: &mut MySqlConnection, database: &str) -> Result<Vec<TableSize>> {

@@ -8,7 +8,9 @@ use reqwest::{Method, RequestBuilder};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::enforcer::{MEGABYTE, fill, instance_with_table, is_denied, once};
 use crate::support::bed::{PLAN_LARGE, PLAN_SMALL, SERVICE, app};
+use crate::support::broker::run;
 use crate::support::osb::{bind_body, binding, instance, provision_body};
 use crate::support::{Answer, Bed, BedOptions, BrokerProcess, Osb, eventually};
 
@@ -425,4 +427,42 @@ async fn an_update_that_is_undone_under_other_settings_sells_nothing_twice() {
     bed.start_broker().await;
     eventually("the update is undone", async || (left(&bed, &id).await.state.as_deref() == Some("ready")).then_some(())).await;
     assert_eq!(bed.reserved_mb().await, 20, "what was taken for it, and no more");
+}
+
+/// A pass that dies at a point.
+fn pass_that_dies(bed: &Bed, point: &str) {
+    let arguments = ["quota-enforcer".as_ref(), "--config".as_ref(), bed.config.as_os_str(), "--once".as_ref()];
+    let (code, _, stderr) = run(&arguments, &[("CF_MYSQL_BROKER_FAILPOINT", point)]);
+    assert!(code == -1 && stderr.contains(&format!("failpoint {point}")), "{code} {stderr}");
+}
+
+#[tokio::test]
+async fn a_session_that_began_with_a_right_taken_by_somebody_who_died_is_ended() {
+    let bed = Bed::new().await;
+    let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
+    fill(&mut tenant, 6).await;
+    assert_eq!(once(&bed)["violators"], 1);
+    let (user, pattern) = (bound["credentials"]["username"].as_str().unwrap(), bed.database_of("i1").await.replace('_', "\\_"));
+    bed.execute(&format!("GRANT INSERT ON `{pattern}`.* TO '{user}'@'%'")).await;
+    let mut late = app(&bound).await.unwrap();
+    pass_that_dies(&bed, "E1");
+    assert!(is_denied(&bound, MEGABYTE).await, "the right is gone");
+    late.execute(MEGABYTE).await.unwrap();
+    let report = once(&bed);
+    assert!(late.execute(MEGABYTE).await.is_err(), "{report}");
+    assert_eq!(once(&bed)["sessions_ended"], 0);
+}
+
+#[tokio::test]
+async fn a_session_that_began_without_a_right_given_back_by_somebody_who_died_is_ended() {
+    let bed = Bed::new().await;
+    let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
+    fill(&mut tenant, 6).await;
+    assert_eq!(once(&bed)["violators"], 1);
+    let mut reader = app(&bound).await.unwrap();
+    reader.execute("TRUNCATE TABLE t").await.unwrap();
+    pass_that_dies(&bed, "E2");
+    let report = once(&bed);
+    assert_eq!((&report["reformers"], &report["sessions_ended"]), (&json!(1), &json!(1)), "{report}");
+    assert!(reader.execute("DO 1").await.is_err() && !is_denied(&bound, MEGABYTE).await);
 }

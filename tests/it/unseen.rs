@@ -134,9 +134,7 @@ async fn a_database_of_many_tables_is_measured_in_instalments() {
     for number in 0..120 {
         tenant.execute(&format!("CREATE TABLE t{number} (id INT PRIMARY KEY)")).await.unwrap();
     }
-    let settings = Settings::load(Some(&bed.config), []).unwrap();
-    let mysql = Mysql::new(&settings.enforcer_mysql());
-    let database = bed.database_of("i1").await;
+    let (mysql, database) = enforcers(&bed).await;
     let before = usage::sizes(&mysql, &database).await.unwrap();
     let all = usage::exactly(&mysql, &database).await.unwrap();
     assert!(!all.is_unfinished && all.exact().at_least == all.exact().at_most);
@@ -240,13 +238,78 @@ async fn an_answer_that_never_comes_is_given_up() {
     once(&bed);
     fill(&mut tenant, 6).await;
     bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)], "tls": {"mode": "disabled"}}}));
-    proxy.turn(Weather::HangAt("ANALYZE NO_WRITE_TO_BINLOG"));
+    proxy.turn(Weather::HangAt("SHOW GLOBAL STATUS"));
     let mut enforcer = BrokerProcess::start("quota-enforcer", &bed.config);
-    enforcer.wait_for("the look is given up", |line| line.contains("ANALYZE took more than").then_some(())).await;
-    assert!(!is_denied(&bound, MEGABYTE).await, "not on half the facts");
-    // it is left alone for a while: another enforcer knows nothing of that
+    enforcer.wait_for("the look is given up", |line| line.contains("counters took more than").then_some(())).await;
+    eventually("writing is taken", async || is_denied(&bound, MEGABYTE).await.then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_keeps_statistics_from_being_made_counts_by_files() {
+    let server = own_server().await;
+    let bed = Bed::on(&server, BedOptions::default()).await;
+    let proxy = Proxy::start(&bed.server).await;
+    let (bound, mut tenant) = instance_with_table(&bed, "i1").await;
+    // once with TLS: from then on MySQL knows the account's password by heart
     once(&bed);
+    fill(&mut tenant, 6).await;
+    bed.change_settings(&json!({"mysql": {"hosts": [format!("127.0.0.1:{}", proxy.port)], "tls": {"mode": "disabled"}}}));
+    // stands for a table whose owner makes that take minutes, which takes gigabytes
+    proxy.turn(Weather::HangAt("ANALYZE NO_WRITE_TO_BINLOG"));
+    let report = once(&bed);
+    assert_eq!((&report["violators"], &report["failures"]), (&json!(1), &json!(0)), "{report}");
     assert!(is_denied(&bound, MEGABYTE).await);
+}
+
+/// The enforcer's view of an instance.
+async fn enforcers(bed: &Bed) -> (Mysql, String) {
+    (Mysql::new(&Settings::load(Some(&bed.config), []).unwrap().enforcer_mysql()), bed.database_of("i1").await)
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_it_is_looked_at_does_not_count() {
+    let bed = Bed::new().await;
+    let (_, mut tenant) = instance_with_table(&bed, "i1").await;
+    fill(&mut tenant, 3).await;
+    let (mysql, database) = enforcers(&bed).await;
+    let before = usage::sizes(&mysql, &database).await.unwrap();
+    tenant.execute("DROP TABLE t").await.unwrap();
+    let gone = usage::measure(&mysql, &database, before.clone(), Looked::default(), None).await.unwrap();
+    assert_eq!((gone.exact().at_least, gone.exact().at_most), (0, 0), "{gone:?}");
+    // and made anew, with a lock on it
+    tenant.execute("CREATE TABLE t (id INT)").await.unwrap();
+    let mut root = bed.root().await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("LOCK TABLES `{database}`.t WRITE"))).execute(&mut root).await.unwrap();
+    let anew = usage::measure(&mysql, &database, before, Looked::default(), None).await.unwrap();
+    assert!(anew.exact().at_most < 1 << 20 && !anew.looked.blocked.is_empty(), "{anew:?}");
+}
+
+#[tokio::test]
+async fn a_table_that_changes_its_name_while_it_is_looked_at_hides() {
+    let bed = Bed::new().await;
+    let (_, mut tenant) = instance_with_table(&bed, "i1").await;
+    tenant.execute("CREATE TABLE m (id INT NOT NULL) ENGINE=MyISAM").await.unwrap();
+    let (mysql, database) = enforcers(&bed).await;
+    let before = usage::sizes(&mysql, &database).await.unwrap();
+    tenant.execute("RENAME TABLE m TO n, t TO u").await.unwrap();
+    let measured = usage::measure(&mysql, &database, before, Looked::default(), None).await.unwrap();
+    let exact = measured.exact();
+    assert!(exact.is_hidden && exact.at_most == u64::MAX, "{measured:?}");
+    assert!(measured.sizes.files.contains_key("u") && exact.at_least >= measured.sizes.files["u"], "by its file: {measured:?}");
+}
+
+#[tokio::test]
+async fn a_lock_is_a_lock_in_any_language() {
+    // a server of its own: passes of other tests would meet the lock
+    let server = own_server().await;
+    let bed = Bed::on(&server, BedOptions::default()).await;
+    let (_, mut tenant) = instance_with_table(&bed, "i1").await;
+    tenant.execute("CREATE TABLE m (id INT NOT NULL) ENGINE=MyISAM").await.unwrap();
+    let mut root = bed.root().await;
+    let (mysql, database) = enforcers(&bed).await;
+    let lock = format!("SET GLOBAL lc_messages = 'de_DE'; LOCK TABLES `{database}`.m WRITE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut root).await.unwrap();
+    assert!(usage::exactly(&mysql, &database).await.unwrap().exact().is_hidden);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
