@@ -31,7 +31,7 @@ impl Enforcer {
     /// repairs a crash in between, and a grant by somebody else). Adds the sessions to end to `targets`.
     pub(super) async fn take(&mut self, sold: &Sold, used: &Used, targets: &mut Targets) -> Result<Done> {
         let spared = self.settings.load().spared();
-        let held = self.held(sold, &spared).await?;
+        let (held, is_all) = self.held(sold, &spared).await?;
         let mut noted = revocations::list(&self.mysql, &sold.database).await?;
         for revocation in &held {
             add(&mut noted, revocation.clone());
@@ -72,7 +72,7 @@ impl Enforcer {
                 "a database is over its quota: writing is taken, reading and deleting stay"
             );
         }
-        let watermarks = self.watermarks(sold, done.revoked > 0, held.is_empty()).await?;
+        let watermarks = self.watermarks(sold, done.revoked > 0, is_all && held.is_empty()).await?;
         for revocation in noted {
             if spared.has(&revocation.account.user) {
                 // put on the operator's list after it had been taken
@@ -91,9 +91,9 @@ impl Enforcer {
         Ok(done)
     }
 
-    /// What the accounts concerned hold that stores bytes. The rights on the whole database are looked at in every pass; those on
+    /// What the accounts concerned hold that stores bytes; and whether that is all. The rights on the whole database are looked at in every pass; those on
     /// single objects, and routines that run with an operator's rights, once in a while: only an operator can add to them.
-    async fn held(&mut self, sold: &Sold, spared: &Spared) -> Result<Vec<Revocation>> {
+    async fn held(&mut self, sold: &Sold, spared: &Spared) -> Result<(Vec<Revocation>, bool)> {
         let mut grants = accounts::on_database(&self.mysql, &sold.database).await?;
         let is_due = !sold.is_over || self.measurements.details_due(&sold.database);
         if is_due {
@@ -113,7 +113,7 @@ impl Enforcer {
             }
             Revocation { account: grant.account, scope: grant.scope, privileges }
         });
-        Ok(held.filter(|revocation| !revocation.privileges.is_empty()).collect())
+        Ok((held.filter(|revocation| !revocation.privileges.is_empty()).collect(), is_due))
     }
 
     /// A session with an id up to the watermark of its node may have begun before the REVOKE, and keeps what it had then. The watermark of a
@@ -130,8 +130,9 @@ impl Enforcer {
         }
         let new = sessions::watermarks(&self.mysql, &known, &mut self.measurements.silent_nodes).await?;
         if !new.is_empty() {
+            let are_all_new = known.is_empty();
             known.extend(new);
-            revocations::set_watermarks(&self.mysql, &sold.database, &known).await?;
+            revocations::set_watermarks(&self.mysql, &sold.database, &known, are_all_new).await?;
         }
         Ok(known)
     }
@@ -172,9 +173,13 @@ impl Enforcer {
             }
         }
         for revocation in &returned {
+            // the end of sessions may have taken longer than the lease: what is noted by now is the next leader's
+            if !self.leads() {
+                return Ok(done);
+            }
             revocations::forget_one(&self.mysql, &sold.database, revocation).await?;
         }
-        if !is_all {
+        if !is_all || !self.leads() {
             return Ok(done);
         }
         self.measurements.forget(&sold.database);

@@ -14,7 +14,7 @@ use crate::domain::usage::{FileSizes, Looked, TableSize};
 const SETTLING: Duration = Duration::from_secs(10);
 /// How long what is known of an unchanged database is good for at least, and at most: its statistics may be frozen.
 const FRESH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
-/// How long tables, and a list of files, may be used for a look: other databases are looked at meanwhile.
+/// How long tables, and a list of files, may be used for a look at least: other databases are looked at meanwhile.
 const YOUNG: Duration = Duration::from_secs(5);
 /// In between, another look at it takes this part of the time: one in a hundred.
 const SETTLED_SHARE: u32 = 100;
@@ -44,6 +44,8 @@ pub(super) struct Memory {
     pub(super) listed: Option<Listed>,
     /// What was asked of suspects in this pass, to be used once.
     pub(super) asked: HashMap<String, Asked>,
+    /// How long it took to ask them, and to make the list.
+    pub(super) effort: (Duration, Duration),
     pub(super) opened: HashSet<String>,
     /// The server's counters when this pass began.
     pub(super) counters: Counters,
@@ -82,11 +84,6 @@ pub(super) struct Asked {
     /// When the server had answered.
     pub(super) at: Instant,
     pub(super) tables: Vec<TableSize>,
-}
-
-/// Whether what was found out then may still be used in this pass.
-pub(super) fn is_young(at: Instant) -> bool {
-    at.elapsed() < YOUNG
 }
 
 /// Which server, and when it started, by our clock.
@@ -142,6 +139,11 @@ impl Look {
 }
 
 impl Memory {
+    /// Whether tables that were asked for, or a list that was begun, then are good still. To do all that again may take one tenth of the time.
+    pub(super) fn is_young(&self, at: Instant) -> bool {
+        at.elapsed() < YOUNG.max((self.effort.0 + self.effort.1) * SHARE)
+    }
+
     /// Whether rights on single objects are to be looked at again.
     pub(super) fn details_due(&self, database: &str) -> bool {
         self.details.get(database).is_none_or(|(at, _)| at.elapsed() >= DETAILS)

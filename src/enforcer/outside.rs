@@ -73,11 +73,15 @@ impl Enforcer {
         let is_mariadb = self.mysql.info().await?.dialect == Dialect::MariaDb;
         let mut failures = 0;
         if let Some(definitions) = definitions.filter(|definitions| self.measurements.audit.is_due(*definitions)) {
-            let found = tablespaces::outside(&self.mysql).await.unwrap_or_else(|error| {
-                failures += 1;
-                tracing::warn!(%error, "other engines and shared tablespaces could not be looked for");
-                self.measurements.audit.outside.keys().cloned().collect()
-            });
+            let (found, definitions) = match tablespaces::outside(&self.mysql).await {
+                Ok(found) => (found, definitions),
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, "other engines and shared tablespaces could not be looked for yet");
+                    // again in a minute, as though tables had been made
+                    (self.measurements.audit.outside.keys().cloned().collect(), definitions.wrapping_sub(1))
+                }
+            };
             let Memory { audit, databases, .. } = &mut self.measurements;
             let is_first = audit.at.replace((Instant::now(), definitions)).is_none();
             if !is_mariadb {

@@ -62,6 +62,7 @@ impl Enforcer {
         self.measurements.silent_nodes.clear();
         self.measurements.listed = None;
         self.measurements.asked.clear();
+        self.measurements.effort = Default::default();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
         let scan = self.gate(time_box).await?;
@@ -70,7 +71,7 @@ impl Enforcer {
                 let sold = quota::sold(&self.mysql).await?;
                 // before the list of files, so that this one is good for them too
                 let known: Vec<&Sold> = sold.iter().filter(|sold| self.measurements.suspects.contains(&sold.database)).collect();
-                self.ask(known.into_iter(), time_box).await;
+                report.failures += self.ask(&known, time_box).await;
                 report.rows.screen = self.screen(&sold, counters, time_box).await? as u64;
                 report.failures += self.audit(Some(counters.definitions), time_box).await?;
                 for sold in &sold {
@@ -91,7 +92,7 @@ impl Enforcer {
 
         let started = Instant::now();
         let suspects: Vec<&Sold> = sold.iter().filter(|sold| self.measurements.is_suspect(sold)).collect();
-        self.ask(suspects.into_iter(), time_box).await;
+        report.failures += self.ask(&suspects, time_box).await;
         let mut targets = Targets::new();
         let mut measured = HashMap::new();
         for sold in &sold {

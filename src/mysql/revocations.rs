@@ -223,17 +223,18 @@ pub async fn watermarks(mysql: &Mysql, database: &str) -> Result<(Watermarks, bo
         .await
 }
 
-/// Notes which sessions began before the privileges were taken.
+/// Notes which sessions began before the privileges were taken. `are_all_new`: none of them is from before what was taken last.
 ///
 /// # Errors
 /// Whatever keeps the database from answering.
-pub async fn set_watermarks(mysql: &Mysql, database: &str, watermarks: &Watermarks) -> Result<()> {
+pub async fn set_watermarks(mysql: &Mysql, database: &str, watermarks: &Watermarks, are_all_new: bool) -> Result<()> {
     let text = serde_json::to_string(watermarks).map_err(|error| Error::Data(error.to_string()))?;
     let text = text.as_str();
     mysql
         .repeat("set watermarks", |mut connection| async move {
-            sqlx::query("UPDATE quota_violations SET watermarks = ?, is_stale = FALSE WHERE db_name = ?")
+            sqlx::query("UPDATE quota_violations SET watermarks = ?, is_stale = is_stale AND NOT ? WHERE db_name = ?")
                 .bind(text)
+                .bind(are_all_new)
                 .bind(database)
                 .execute(&mut *connection)
                 .await

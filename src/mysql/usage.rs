@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{MySqlConnection, Row as _};
 
-use super::patience::{ONE_DATABASE, WHOLE_SERVER, give_back, impatient, in_time};
+use super::patience::{ONE_DATABASE, give_back, impatient, in_time};
 use super::pool::Connection;
 use super::tablespaces::spelled;
 use super::{Dialect, Error, Mysql, Result, code, quote};
@@ -128,17 +128,30 @@ async fn look(
     let mut connection = impatient(mysql, dialect).await?;
     let session = session_of(&mut connection).await?;
     let until = time_box.map(|time_box| Instant::now() + time_box);
-    let mut look = Look { mysql, connection, session, dialect, database, looked, until, has_begun: false };
-    let is_finished = look.at_tables_outside(&before).await? && (only_outside || look.at_tables_with_files(&before).await?);
-    let tables = tables_on(&mut look.connection, database).await?;
-    if is_finished {
-        look.miss_nothing(&before.tables, &tables);
+    let node = mysql.current_index();
+    let mut look = Look { mysql, connection, session, node, dialect, database, looked, until, only_outside, has_begun: false };
+    let mut is_finished = look.at_all(&before).await?;
+    let DatabaseSizes { tables: known, files } = before;
+    let mut sizes = DatabaseSizes { tables: tables_on(&mut look.connection, database).await?, files };
+    let mut is_older = sizes.has_lost(&known);
+    if is_finished && look.has_missed(&known, &sizes.tables).next().is_some() {
+        sizes.files = files_on(&mut look.connection, dialect, database, &sizes.tables).await?;
+        is_finished = look.at_all(&sizes).await?;
+        let known = std::mem::replace(&mut sizes.tables, tables_on(&mut look.connection, database).await?);
+        if is_finished {
+            // whoever makes and renames tables all the time could do so in each look
+            let missed: Vec<String> = look.has_missed(&known, &sizes.tables).map(str::to_owned).collect();
+            look.looked.blocked.extend(missed);
+        }
+        is_older = sizes.has_lost(&known);
     }
     let Look { mut connection, looked, .. } = look;
-    let mut sizes = DatabaseSizes { tables, files: before.files };
-    // where the size of a file counts, it must be that of the table there is now
-    if sizes.goes_by_files(&looked) || sizes.has_lost(&before.tables) {
-        sizes.files = files_on(&mut connection, dialect, database, &sizes.tables).await?;
+    if is_older || sizes.goes_by_files(&looked) {
+        // where the size of a file counts, it must be that of the table there is now
+        let files = files_on(&mut connection, dialect, database, &sizes.tables).await?;
+        let older = std::mem::replace(&mut sizes.files, files);
+        // dropped since, or counted under its new name
+        sizes.tables.retain(|table| sizes.files.contains_key(&table.name) || !older.contains_key(&table.name));
     }
     give_back(connection).await?;
     Ok(Measured { sizes, looked, is_unfinished: !is_finished })
@@ -148,12 +161,14 @@ async fn look(
 struct Look<'a> {
     mysql: &'a Mysql,
     connection: Connection,
-    /// The id of that connection.
+    /// The id of that connection, on this node.
     session: u64,
+    node: usize,
     dialect: Dialect,
     database: &'a str,
     looked: Looked,
     until: Option<Instant>,
+    only_outside: bool,
     has_begun: bool,
 }
 
@@ -168,12 +183,16 @@ impl Look<'_> {
         !analysed.contains(&table.name) && !blocked.contains(&table.name) && !read.contains_key(&table.name)
     }
 
-    /// What was made, or given another name, while this look went on, counts as blocked: its owner could do so in each.
-    fn miss_nothing(&mut self, before: &[TableSize], now: &[TableSize]) {
+    /// Whatever has not been looked at yet. False: there was no time for all.
+    async fn at_all(&mut self, before: &DatabaseSizes) -> Result<bool> {
+        Ok(self.at_tables_outside(before).await? && (self.only_outside || self.at_tables_with_files(before).await?))
+    }
+
+    /// What was made, or given another name, while this look went on.
+    fn has_missed<'a>(&'a self, before: &'a [TableSize], now: &'a [TableSize]) -> impl Iterator<Item = &'a str> {
         let known = names(before);
-        let missed = now.iter().filter(|table| !known.contains(table.name.as_str()) && self.is_new(table));
-        let missed: Vec<String> = missed.map(|table| table.name.clone()).collect();
-        self.looked.blocked.extend(missed);
+        let missed = now.iter().filter(move |table| !known.contains(table.name.as_str()));
+        missed.filter(|table| self.is_new(table) && (table.must_be_read() || table.can_be_analysed())).map(|table| table.name.as_str())
     }
 
     /// Tables in no file of InnoDB's view, one by one, and with a second of patience: a busy one must not look like one that hides. False:
@@ -197,15 +216,10 @@ impl Look<'_> {
                 Some("MyISAM" | "Aria") => format!("{patience}CHECK TABLE {name} FAST QUICK"),
                 _ => format!("{patience}ANALYZE NO_WRITE_TO_BINLOG TABLE {name}"),
             };
-            match self.maintain(statement).await? {
-                Some(answers) if answers.iter().any(Answer::is_gone) => {}
-                Some(answers) if !answers.iter().any(Answer::is_blocked) => {
-                    self.looked.analysed.insert(table.name.clone());
-                }
-                _ => {
-                    self.looked.blocked.insert(table.name.clone());
-                }
-            }
+            let answers = self.maintain(statement).await?;
+            // none: it goes on, so it has got hold of the table. Gone, and back under its old name by the end: like a lock
+            let is_blocked = answers.is_some_and(|answers| answers.iter().any(|answer| answer.is_blocked() || answer.is_gone()));
+            if is_blocked { &mut self.looked.blocked } else { &mut self.looked.analysed }.insert(table.name.clone());
         }
         Ok(true)
     }
@@ -305,6 +319,12 @@ impl Look<'_> {
     /// Goes on with another connection, and ends the one that waits: its statement would go on in the server.
     async fn begin_anew(&mut self) -> Result<()> {
         self.connection = impatient(self.mysql, self.dialect).await?;
+        let node = std::mem::replace(&mut self.node, self.mysql.current_index());
+        if node != self.node {
+            // the id is somebody else's there
+            self.session = session_of(&mut self.connection).await?;
+            return Ok(());
+        }
         let end = super::raw(&mut self.connection, format!("KILL CONNECTION {}", self.session));
         match in_time("KILL", ONE_DATABASE, async { end.await.map_err(Error::doing("KILL")) }).await {
             // it has come to its end by itself
@@ -355,7 +375,7 @@ async fn files_on(
     let spelled = in_time("the encoding of a name", ONE_DATABASE, spelled(connection, dialect, database)).await?;
     let doing = "a look at the tablespaces of a database";
     let rows = sqlx::query_as(dialect.tablespaces_of_database_query()).bind(format!("{}/%", quote::like(&spelled))).fetch_all(connection);
-    let rows: Vec<(String, String, u64)> = in_time(doing, WHOLE_SERVER, async { rows.await.map_err(Error::doing(doing)) }).await?;
+    let rows: Vec<(String, String, u64)> = in_time(doing, ONE_DATABASE, async { rows.await.map_err(Error::doing(doing)) }).await?;
     let files = rows.iter().filter_map(|(name, decoded, bytes)| {
         let (_, table) = tablespace::parts(name)?;
         let decoded = if dialect == Dialect::MariaDb { decoded } else { tablespace::without_partition(table) };
