@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("settings", &["domain"]),
     ("mysql", &["domain", "settings", "failpoint"]),
     ("broker", &["domain", "settings", "mysql", "failpoint"]),
-    ("enforcer", &["domain", "settings", "mysql"]),
+    ("enforcer", &["domain", "settings", "mysql", "failpoint"]),
     ("http", &["domain", "settings", "broker"]),
     ("local_server", &[]),
     ("telemetry", &["settings"]),
