@@ -91,8 +91,8 @@ impl Enforcer {
         Ok(done)
     }
 
-    /// What the accounts concerned hold that stores bytes; and whether that is all. The rights on the whole database are looked at in every pass; those on
-    /// single objects, and routines that run with an operator's rights, once in a while: only an operator can add to them.
+    /// What the accounts concerned hold that stores bytes; and whether that is all. The rights on the whole database are looked at in every
+    /// pass; those on single objects, and routines that run with an operator's rights, once in a while: only an operator can add to them.
     async fn held(&mut self, sold: &Sold, spared: &Spared) -> Result<(Vec<Revocation>, bool)> {
         let mut grants = accounts::on_database(&self.mysql, &sold.database).await?;
         let is_due = !sold.is_over || self.measurements.details_due(&sold.database);

@@ -125,10 +125,10 @@ async fn look(
     only_outside: bool,
 ) -> Result<Measured> {
     let dialect = mysql.info().await?.dialect;
+    let node = mysql.current_index();
     let mut connection = impatient(mysql, dialect).await?;
     let session = session_of(&mut connection).await?;
     let until = time_box.map(|time_box| Instant::now() + time_box);
-    let node = mysql.current_index();
     let mut look = Look { mysql, connection, session, node, dialect, database, looked, until, only_outside, has_begun: false };
     let mut is_finished = look.at_all(&before).await?;
     let DatabaseSizes { tables: known, files } = before;
@@ -318,8 +318,8 @@ impl Look<'_> {
 
     /// Goes on with another connection, and ends the one that waits: its statement would go on in the server.
     async fn begin_anew(&mut self) -> Result<()> {
-        self.connection = impatient(self.mysql, self.dialect).await?;
         let node = std::mem::replace(&mut self.node, self.mysql.current_index());
+        self.connection = impatient(self.mysql, self.dialect).await?;
         if node != self.node {
             // the id is somebody else's there
             self.session = session_of(&mut self.connection).await?;
