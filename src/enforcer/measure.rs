@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::Enforcer;
-use super::memory::{Asked, Listed, Look, Scan, Used, writes};
+use super::memory::{Look, Scan, Used, writes};
+use super::shared::Asked;
 use crate::domain::gate::{self, Counters};
 use crate::domain::quota::{Rules, Sold, Usage, is_suspect};
-use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics, files_of};
+use crate::domain::usage::{DatabaseSizes, Exact, Looked, TableSize, by_statistics};
 use crate::mysql::{Dialect, Result, tablespaces, usage};
 
 /// How long a pass may spend on opening tables after a restart of the server.
@@ -41,9 +42,7 @@ impl Enforcer {
         memory.files = screen.files;
         memory.suspects =
             sold.iter().filter(|sold| is_suspect(memory.file_bytes(&sold.database), sold)).map(|sold| sold.database.clone()).collect();
-        let files = files_of(&screen.list, memory.suspects.iter().map(String::as_str));
-        memory.effort.1 = listed_at.elapsed();
-        memory.listed = Some(Listed { at: listed_at, files });
+        self.shared.set_list(&screen.list, memory.suspects.iter().map(String::as_str), listed_at);
         memory.scan = Some(Scan { at, took: at.elapsed(), counters });
         Ok(screen.list.len())
     }
@@ -101,8 +100,8 @@ impl Enforcer {
         let database = &sold.database;
         let needed = if sold.is_over { sold.quota_bytes / 100 * u64::from(rules.restore_below) } else { sold.quota_bytes };
         // its tables alone cost nothing; its files cost a list of all files there are
-        let Asked { at, tables } = match self.measurements.asked.remove(database) {
-            Some(asked) if self.measurements.is_young(asked.at) => asked,
+        let Asked { at, tables } = match self.shared.asked.remove(database) {
+            Some(asked) if self.shared.is_young(asked.at) => asked,
             Some(_) => {
                 self.ask_again().await;
                 self.ask_one(database).await?
@@ -144,78 +143,6 @@ impl Enforcer {
             self.measurements.set_calm(database, used);
         }
         Ok(used)
-    }
-
-    /// Asks for the tables of suspects that are going to be measured: before a list of files, so that one is good for all of them. Returns of
-    /// how many the server did not tell.
-    pub(super) async fn ask(&mut self, suspects: &[&Sold], time_box: Option<Duration>) -> usize {
-        let began = Instant::now();
-        let mut failures = 0;
-        for sold in suspects {
-            let memory = &self.measurements;
-            let is_spared = memory.calm(sold).is_some() || (time_box.is_some() && memory.is_left_alone(&sold.database));
-            if is_spared || memory.asked.contains_key(&sold.database) {
-                continue;
-            }
-            let at = Instant::now();
-            match self.ask_one(&sold.database).await {
-                Ok(asked) => {
-                    self.measurements.asked.insert(sold.database.clone(), asked);
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.measurements.set_failed(&sold.database, Some(at.elapsed()));
-                    tracing::warn!(database = sold.database, %error, "the tables of a database could not be asked for yet");
-                }
-            }
-        }
-        self.measurements.effort.0 = began.elapsed();
-        failures
-    }
-
-    /// Asks once more for the tables of all whose turn has not come yet: what was asked is too old.
-    async fn ask_again(&mut self) {
-        let began = Instant::now();
-        let databases: Vec<String> = self.measurements.asked.drain().map(|(database, _)| database).collect();
-        for database in databases {
-            // what keeps the server from answering is met, and told, when it is this one's turn
-            if let Ok(asked) = self.ask_one(&database).await {
-                self.measurements.asked.insert(database, asked);
-            }
-        }
-        self.measurements.effort.0 = began.elapsed();
-    }
-
-    async fn ask_one(&self, database: &str) -> Result<Asked> {
-        let tables = usage::tables(&self.mysql, database).await?;
-        Ok(Asked { at: Instant::now(), tables })
-    }
-
-    /// Adds the files of a suspect to its tables. From the last list, if that was made afterwards; or if it has just one file for each of them
-    /// and they come to what is `needed` (bytes): as for being under that, a file may have grown since, and the free space in it.
-    async fn with_files(&mut self, database: &str, tables: Vec<TableSize>, asked_at: Instant, needed: u64) -> Result<DatabaseSizes> {
-        if let Some(listed) = self.measurements.listed.as_ref().filter(|listed| self.measurements.is_young(listed.at)) {
-            let is_before = listed.at < asked_at;
-            match listed.files.get(database).and_then(|files| DatabaseSizes::of_list(&tables, files)) {
-                Some(sizes) if !is_before || (sizes.is_one_to_one() && sizes.bound().is_some_and(|bound| bound >= needed)) => {
-                    return Ok(sizes);
-                }
-                // only the server can tell which file belongs to which table
-                None if !is_before => return usage::with_files(&self.mysql, database, tables).await,
-                _ => {}
-            }
-        }
-        let at = Instant::now();
-        let list = tablespaces::list(&self.mysql).await?;
-        let memory = &mut self.measurements;
-        let files = files_of(&list, memory.suspects.iter().map(String::as_str).chain([database]));
-        let found = files.get(database).and_then(|files| DatabaseSizes::of_list(&tables, files));
-        memory.effort.1 = at.elapsed();
-        memory.listed = Some(Listed { at, files });
-        match found {
-            Some(sizes) => Ok(sizes),
-            None => usage::with_files(&self.mysql, database, tables).await,
-        }
     }
 
     fn remember(

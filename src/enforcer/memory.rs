@@ -14,8 +14,6 @@ use crate::domain::usage::{FileSizes, Looked, TableSize};
 const SETTLING: Duration = Duration::from_secs(10);
 /// How long what is known of an unchanged database is good for at least, and at most: its statistics may be frozen.
 const FRESH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
-/// How long tables, and a list of files, may be used for a look at least: other databases are looked at meanwhile.
-const YOUNG: Duration = Duration::from_secs(5);
 /// In between, another look at it takes this part of the time: one in a hundred.
 const SETTLED_SHARE: u32 = 100;
 /// How long a database may be taken for calm: a page that was freed can be filled again without being created.
@@ -40,12 +38,6 @@ pub(super) struct Memory {
     pub(super) files: HashMap<String, FileSizes>,
     /// Suspects as of the last scan.
     pub(super) suspects: HashSet<String>,
-    /// The last list of files in this pass.
-    pub(super) listed: Option<Listed>,
-    /// What was asked of suspects in this pass, to be used once.
-    pub(super) asked: HashMap<String, Asked>,
-    /// How long it took to ask them, and to make the list.
-    pub(super) effort: (Duration, Duration),
     pub(super) opened: HashSet<String>,
     /// The server's counters when this pass began.
     pub(super) counters: Counters,
@@ -69,21 +61,6 @@ pub(super) struct Scan {
     pub(super) took: Duration,
     /// What the counters said before it.
     pub(super) counters: Counters,
-}
-
-/// A list of files.
-pub(super) struct Listed {
-    /// When it was begun.
-    pub(super) at: Instant,
-    /// By database, of those that were suspect by then.
-    pub(super) files: HashMap<String, Vec<(String, u64)>>,
-}
-
-/// The tables of a suspect.
-pub(super) struct Asked {
-    /// When the server had answered.
-    pub(super) at: Instant,
-    pub(super) tables: Vec<TableSize>,
 }
 
 /// Which server, and when it started, by our clock.
@@ -139,11 +116,6 @@ impl Look {
 }
 
 impl Memory {
-    /// Whether tables that were asked for, or a list that was begun, then are good still. To do all that again may take one tenth of the time.
-    pub(super) fn is_young(&self, at: Instant) -> bool {
-        at.elapsed() < YOUNG.max((self.effort.0 + self.effort.1) * SHARE)
-    }
-
     /// Whether rights on single objects are to be looked at again.
     pub(super) fn details_due(&self, database: &str) -> bool {
         self.details.get(database).is_none_or(|(at, _)| at.elapsed() >= DETAILS)

@@ -7,6 +7,7 @@ mod memory;
 mod outside;
 mod pass;
 mod ratios;
+mod shared;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub struct Enforcer {
     settings: SharedSettings,
     holder: String,
     measurements: memory::Memory,
+    shared: shared::Shared,
     /// Until when this process leads, where it has to.
     lead: Option<watch::Receiver<Option<Instant>>>,
 }
@@ -37,7 +39,7 @@ impl Enforcer {
     /// Puts one together; connects to nothing. `mysql` is a connection with the enforcer's account.
     pub fn new(mysql: Mysql, settings: SharedSettings) -> Self {
         let holder = format!("{}-{}", std::process::id(), names::random_hex(8));
-        Self { mysql, settings, holder, measurements: memory::Memory::default(), lead: None }
+        Self { mysql, settings, holder, measurements: memory::Memory::default(), shared: shared::Shared::default(), lead: None }
     }
 
     /// One pass, whoever leads: several at once do no harm. Looks at every database, however long that takes.

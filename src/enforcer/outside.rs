@@ -136,10 +136,10 @@ impl Enforcer {
         if has_outside {
             suspects.insert(database.to_owned());
             // where a lock hides it, what was known before is the most that is known
-            let is_known = !measured.exact().is_hidden && !measured.is_unfinished;
-            let bytes = measured.sizes.outside_bytes(&measured.looked).max(if is_known { 0 } else { audit.bytes(database) });
             let (is_hidden, is_unfinished) = (measured.exact().is_hidden, measured.is_unfinished);
-            let rest = measured.is_unfinished.then_some(measured.looked);
+            let is_known = !is_hidden && !is_unfinished;
+            let bytes = measured.sizes.outside_bytes(&measured.looked).max(if is_known { 0 } else { audit.bytes(database) });
+            let rest = is_unfinished.then_some(measured.looked);
             audit.outside.insert(database.to_owned(), Some(Outside { at: Instant::now(), took, bytes, rest }));
             self.measurements.set_hidden(database, is_hidden, is_unfinished);
         } else {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Enforcer;
 use super::act::Done;
+use super::shared::Shared;
 use crate::domain::quota::{Sold, Verdict, Warning, is_nearly_full, is_suspect, judge, warning};
 use crate::domain::to_mb;
 use crate::mysql::sessions::{self, Targets};
@@ -60,9 +61,7 @@ impl Enforcer {
     pub(super) async fn pass(&mut self, time_box: Option<Duration>) -> Result<PassReport> {
         let started = Instant::now();
         self.measurements.silent_nodes.clear();
-        self.measurements.listed = None;
-        self.measurements.asked.clear();
-        self.measurements.effort = Default::default();
+        self.shared = Shared::default();
         let settings = self.settings.load_full();
         let mut report = PassReport::default();
         let scan = self.gate(time_box).await?;
